@@ -1,0 +1,6 @@
+from django.apps import AppConfig
+
+
+class BookApiConfig(AppConfig):
+    name = "bookapi"
+    verbose_name = "Accounts and tokens"

@@ -1,0 +1,196 @@
+"""Settings of every process, read from the environment. `.env.example` lists the variables."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import environ
+from django.core.exceptions import ImproperlyConfigured
+
+from bookapi import environment as env
+from bookapi.logs import logging_config
+
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+environ.Env.read_env(BASE_DIR / ".env", overwrite=False)
+
+# --- Where we run -----------------------------------------------------------------------------------------------------
+# A git checkout is somebody's desk; an image or an unpacked release is not.
+ENVIRONMENT = env.choice(
+    "ENVIRONMENT", "development" if (BASE_DIR / ".git").exists() else "production", ["development", "production"]
+)
+DEVELOPMENT = ENVIRONMENT == "development"
+DEBUG = env.boolean("DEBUG", False)
+VAR_DIR = Path(env.text("VAR_DIR", str(BASE_DIR / "var")))
+VERSION = "0.1.0"
+
+SECRET_KEY = env.text("SECRET_KEY") or (env.kept_secret(VAR_DIR / "secret_key") if DEVELOPMENT else "")
+if len(SECRET_KEY) < 32:  # noqa: PLR2004 - RFC 7518, 3.2: a key for HS256 has at least 256 bits
+    raise ImproperlyConfigured("SECRET_KEY must be set in production, to 32 characters or more.")
+
+ALLOWED_HOSTS = env.words("ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"] if DEVELOPMENT else [])
+if not ALLOWED_HOSTS:
+    raise ImproperlyConfigured("ALLOWED_HOSTS must be set in production: the host names we answer to.")
+PUBLIC_URL = env.web_address("PUBLIC_URL")
+TRUSTED_PROXIES = env.integer("TRUSTED_PROXIES", 0, maximum=10)
+
+# --- Applications -----------------------------------------------------------------------------------------------------
+INSTALLED_APPS = [
+    "unfold",
+    "unfold.contrib.filters",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "django_prometheus",
+    "django_filters",
+    "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "catalog",
+    "bookapi",
+]
+MIDDLEWARE = [
+    "bookapi.logs.RequestLog",
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+ROOT_URLCONF = "bookapi.urls"
+WSGI_APPLICATION = "bookapi.wsgi.application"
+APPEND_SLASH = False
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+LANGUAGE_CODE = "en"
+USE_TZ = True
+TIME_ZONE = "UTC"
+STATIC_URL = "/static/"
+STATIC_ROOT = BASE_DIR / "static"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# --- Database ---------------------------------------------------------------------------------------------------------
+SQLITE_OPTIONS: dict[str, Any] = {
+    # An atomic block is a writer here: it takes the write lock at once, instead of failing half-way with "database is
+    # locked". Reads run outside of transactions and never wait. ATOMIC_REQUESTS would make every reader a writer.
+    "transaction_mode": "IMMEDIATE",
+    "timeout": 30,
+    "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA cache_size=-65536;",
+}
+
+
+def _database() -> dict[str, Any]:
+    url = env.text("DATABASE_URL", f"sqlite:///{VAR_DIR / 'catalogue.sqlite3'}")
+    config: dict[str, Any] = dict(environ.Env.db_url_config(url))
+    engine = config.get("ENGINE", "")
+    if engine.endswith("sqlite3"):
+        VAR_DIR.mkdir(parents=True, exist_ok=True)
+        return {**config, "OPTIONS": SQLITE_OPTIONS}
+    if engine.endswith(("postgresql", "psycopg2")):
+        # A new connection costs more than most requests; a dead one is noticed before it is used.
+        return {
+            **config,
+            "ENGINE": "django.db.backends.postgresql",
+            "CONN_MAX_AGE": 600,
+            "CONN_HEALTH_CHECKS": True,
+        }
+    raise ImproperlyConfigured("DATABASE_URL must begin with sqlite:/// or postgres://")
+
+
+DATABASES = {"default": _database()}
+
+# --- Accounts and tokens ----------------------------------------------------------------------------------------------
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
+]
+PUBLIC_READ = env.boolean("PUBLIC_READ", False)
+ACCOUNT_CHECK_S = env.integer("ACCOUNT_CHECK_S", 30, maximum=3600)
+ACCESS_TOKEN_S = env.integer("ACCESS_TOKEN_S", 15 * 60, minimum=1, maximum=24 * 3600)
+REFRESH_TOKEN_S = env.integer("REFRESH_TOKEN_S", 14 * 24 * 3600, minimum=60)
+LOGIN_ATTEMPTS = env.integer("LOGIN_ATTEMPTS", 5, minimum=1)
+LOGIN_LOCKOUT_S = env.integer("LOGIN_LOCKOUT_S", 15 * 60, minimum=1)
+SIMPLE_JWT = {
+    "ACCESS_TOKEN_LIFETIME": timedelta(seconds=ACCESS_TOKEN_S),
+    "REFRESH_TOKEN_LIFETIME": timedelta(seconds=REFRESH_TOKEN_S),
+    "ALGORITHM": "HS256",
+    "SIGNING_KEY": SECRET_KEY,
+    "ISSUER": "bookapi",
+    "AUDIENCE": "bookapi",
+    "UPDATE_LAST_LOGIN": False,
+}
+
+# --- API --------------------------------------------------------------------------------------------------------------
+RATE_LIMIT_ACCOUNT = env.text("RATE_LIMIT_ACCOUNT", "6000/min")
+RATE_LIMIT_ADDRESS = env.text("RATE_LIMIT_ADDRESS", "600/min")
+METRICS_TOKEN = env.text("METRICS_TOKEN")
+DATA_UPLOAD_MAX_MEMORY_SIZE = 10 * 1024 * 1024
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": ["bookapi.auth.TokenAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["bookapi.auth.MayRead"],
+    "DEFAULT_RENDERER_CLASSES": ["bookapi.api.formats.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["bookapi.api.formats.JSONParser"],
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "bookapi.api.formats.Negotiation",
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "DEFAULT_THROTTLE_CLASSES": ["bookapi.auth.AccountRate", "bookapi.auth.AddressRate"],
+    "DEFAULT_THROTTLE_RATES": {"account": RATE_LIMIT_ACCOUNT, "address": RATE_LIMIT_ADDRESS},
+    "EXCEPTION_HANDLER": "bookapi.errors.problem",
+    "NUM_PROXIES": TRUSTED_PROXIES,
+    "UNAUTHENTICATED_USER": None,
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Book catalogue",
+    "DESCRIPTION": "Books as the shops show them, what changed, and what is known about them.",
+    "VERSION": VERSION,
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
+    "SERVE_AUTHENTICATION": [],
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "REDOC_DIST": "SIDECAR",
+    "SCHEMA_PATH_PREFIX": "/api/v1",
+    "COMPONENT_SPLIT_REQUEST": True,
+}
+
+# --- Crawling ---------------------------------------------------------------------------------------------------------
+SHOP_NAME = env.text("SHOP_NAME", "books-toscrape")
+SHOP_URL = env.web_address("SHOP_URL", "https://books.toscrape.com")
+# A complete run that saw less than this share of the books of the one before is suspect and delists nothing.
+DELIST_MIN_SHARE = env.number("DELIST_MIN_SHARE", 0.8, minimum=0.0, maximum=1.0)
+
+# --- Safety -----------------------------------------------------------------------------------------------------------
+SECURE_CONTENT_TYPE_NOSNIFF = True
+SECURE_REFERRER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+HTTPS = PUBLIC_URL.startswith("https://")
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
+CSRF_TRUSTED_ORIGINS = [PUBLIC_URL] if PUBLIC_URL else []
+SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
+if TRUSTED_PROXIES:
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+SILENCED_SYSTEM_CHECKS: list[str] = []
+
+# --- Logs -------------------------------------------------------------------------------------------------------------
+LOG_LEVEL = env.choice("LOG_LEVEL", "INFO", ["DEBUG", "INFO", "WARNING", "ERROR"])
+LOG_FORMAT = env.choice("LOG_FORMAT", "json", ["json", "console"])
+LOGGING = logging_config(level=LOG_LEVEL, console=LOG_FORMAT == "console")
+
+UNFOLD = {"SITE_TITLE": "Book catalogue", "SITE_HEADER": "Book catalogue", "SITE_SYMBOL": "menu_book"}
