@@ -103,7 +103,8 @@ def _database() -> dict[str, Any]:
     engine = config.get("ENGINE", "")
     if engine.endswith("sqlite3"):
         VAR_DIR.mkdir(parents=True, exist_ok=True)
-        return {**config, "OPTIONS": SQLITE_OPTIONS}
+        # Tests use a file as well: several connections to one database in memory do not behave like the real thing.
+        return {**config, "OPTIONS": SQLITE_OPTIONS, "TEST": {"NAME": str(VAR_DIR / "test.sqlite3")}}
     if engine.endswith(("postgresql", "psycopg2")):
         # A new connection costs more than most requests; a dead one is noticed before it is used.
         return {

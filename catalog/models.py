@@ -204,6 +204,7 @@ class CrawlRun(models.Model):
 
     class Meta:
         ordering = ["-id"]
+        permissions = [("start_crawl", "May start crawls and trainings")]
         constraints = [
             # The lock of a crawl: a second one of the same shop cannot even be written down.
             models.UniqueConstraint(
