@@ -5,9 +5,11 @@ Plain Python, so that parsing, queues and workers can carry them without Django.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
+import json
+from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from decimal import Decimal
+from hashlib import blake2b
 from typing import Any, Self
 
 
@@ -70,6 +72,22 @@ RAW_FIELDS: tuple[str, ...] = tuple(
 )
 
 
+def _hash64(text: str) -> int:
+    """A signed 64-bit hash, which fits a BIGINT and is the same in every process."""
+    digest = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "big", signed=True)
+
+
+def fingerprint(scraped: ScrapedBook) -> int:
+    """The identity of what a page says: equal for equal raw fields, whenever and however they were read."""
+    return _hash64(json.dumps(list(scraped.raw_fields().values()), ensure_ascii=False))
+
+
+def page_key(shop: str, source_url: str, upc: str) -> int:
+    """The identity of a page within a run: its address, or the UPC where a catalogue from a file has no address."""
+    return _hash64(source_url or f"{shop}\n{upc}")
+
+
 @dataclass(frozen=True, slots=True)
 class RevisitedBook:
     """A product page that answered 304: seen, and the same as at the last visit."""
@@ -112,7 +130,7 @@ class FieldError:
     detail: str  # a sentence for a person, with the offending value cut to 80 characters
 
 
-class RejectedRecord(Exception):
+class RejectedRecord(Exception):  # noqa: N818
     """A scraped record that cannot become a book."""
 
     def __init__(self, errors: list[FieldError]) -> None:
@@ -122,15 +140,23 @@ class RejectedRecord(Exception):
 
 @dataclass(slots=True)
 class IngestCounts:
-    """What became of a batch. `seen` is the sum of the others; duplicates were counted before and are not seen again."""
+    """What became of a batch.
+
+    `seen` is the sum of the others; duplicates were counted before and are not seen again.
+    """
 
     created: int = 0
     updated: int = 0
     unchanged: int = 0
     stale: int = 0
     rejected: int = 0
-    duplicates: int = field(default=0)
+    duplicates: int = 0
 
     @property
     def seen(self) -> int:
         return self.created + self.updated + self.unchanged + self.stale + self.rejected
+
+    def __iadd__(self, other: IngestCounts) -> Self:
+        for name in self.__slots__:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        return self
