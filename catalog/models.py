@@ -146,15 +146,15 @@ class Book(models.Model):
     def __str__(self) -> str:
         return self.title
 
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        self.derive()
+        super().save(*args, **kwargs)
+
     def derive(self) -> None:
         """Set what follows from other fields. Call it before every write that does not go through `save`."""
         self.in_stock = self.stock > 0
         self.title_key = fold(self.title)[: cleaning.TITLE_MAX]  # folding can lengthen, and an index entry has a limit
         self.search_key = fold("\n".join([self.title, *self.authors, self.description]))
-
-    def save(self, *args: Any, **kwargs: Any) -> None:
-        self.derive()
-        super().save(*args, **kwargs)
 
     @property
     def visible(self) -> bool:
@@ -219,12 +219,27 @@ class CrawlRun(models.Model):
     def __str__(self) -> str:
         return f"{self.shop} #{self.pk}"
 
+    def log_context(self) -> dict[str, Any]:
+        """The run as a log line tells it."""
+        names = ("shop", "state", "announced", "seen", "created", "updated", "unchanged", "stale", "rejected")
+        facts = {name: getattr(self, name) for name in names}
+        codes = [warning["code"] for warning in self.warnings]
+        return {
+            "run_id": self.pk,
+            **facts,
+            "failed_pages": self.failed_pages,
+            "delisted": self.delisted,
+            "complete": self.complete,
+            "warnings": codes,
+        }
+
 
 class BookSource(models.Model):
     """The record that a book was last written from, so that it can be compared, revisited and cleaned again."""
 
     book = models.OneToOneField(Book, on_delete=models.CASCADE, primary_key=True, related_name="source")
-    fingerprint = models.BigIntegerField()  # of the raw fields, see `ingest.fingerprint`
+    fingerprint = models.BigIntegerField()  # of the raw fields, see `records.fingerprint`
+    page = models.BigIntegerField(db_index=True)  # hash of the page's address, see `records.page_key`
     scraped_at = models.DateTimeField()  # of the record; a later sighting may have found the same
     cleaner_version = models.PositiveSmallIntegerField()
     parser_version = models.PositiveSmallIntegerField()
@@ -240,13 +255,14 @@ class Sighting(models.Model):
 
     run = models.ForeignKey(CrawlRun, on_delete=models.CASCADE, related_name="sightings", db_index=False)
     book = models.ForeignKey(Book, on_delete=models.CASCADE, related_name="sightings", db_index=False)
+    page = models.BigIntegerField()  # hash of the page's address: a resumed run asks which pages it has read
     scraped_at = models.DateTimeField()
     fingerprint = models.BigIntegerField()
 
     class Meta:
         constraints = [
             # A record that the queue delivers twice is a sighting that is there already, and is counted once.
-            models.UniqueConstraint(fields=["run", "book", "scraped_at"], name="one_sighting_per_visit")
+            models.UniqueConstraint(fields=["run", "page", "scraped_at"], name="one_sighting_per_visit")
         ]
         indexes = [models.Index(fields=["book", "scraped_at"])]  # the latest visit decides what is stale
 
@@ -327,6 +343,7 @@ class RejectedItem(models.Model):
 
     run = models.ForeignKey(CrawlRun, on_delete=models.CASCADE, related_name="rejections")
     reference = models.CharField(max_length=500)  # address of the page, or FILE:LINE
+    page = models.BigIntegerField()  # hash of the address, as in Sighting
     upc = models.CharField(max_length=200, blank=True)
     raw = models.JSONField()  # ScrapedBook.to_json(), or {"line": "..."} of a file that is not even JSON
     errors = models.JSONField()  # [{"field", "code", "detail"}]
@@ -335,9 +352,7 @@ class RejectedItem(models.Model):
 
     class Meta:
         ordering = ["-id"]
-        constraints = [
-            models.UniqueConstraint(fields=["run", "reference", "scraped_at"], name="one_rejection_per_visit")
-        ]
+        constraints = [models.UniqueConstraint(fields=["run", "page", "scraped_at"], name="one_rejection_per_visit")]
 
     def __str__(self) -> str:
         return f"rejected {self.reference}"

@@ -1,0 +1,29 @@
+"""How scraped facts get into the catalogue: the only writers of them.
+
+`start_run` opens a run, `ingest` takes batches of what was read, `record_failed_page` what could not be read, and
+`finish_run` does the sums and delists what a complete run did not see.
+"""
+
+from catalog.ingest.batches import ingest
+from catalog.ingest.errors import IngestError, NotResumable, RunUnderWay, UnknownRun
+from catalog.ingest.pages import KnownPage, known_pages, record_failed_page, record_rejected_line
+from catalog.ingest.retry import retry_rejected
+from catalog.ingest.runs import adopt_run, announce, finish_run, heartbeat, start_run
+
+__all__ = [
+    "IngestError",
+    "KnownPage",
+    "NotResumable",
+    "RunUnderWay",
+    "UnknownRun",
+    "adopt_run",
+    "announce",
+    "finish_run",
+    "heartbeat",
+    "ingest",
+    "known_pages",
+    "record_failed_page",
+    "record_rejected_line",
+    "retry_rejected",
+    "start_run",
+]

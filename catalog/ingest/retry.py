@@ -1,0 +1,36 @@
+"""A rejected item gets another chance, after the cleaner has learned or a person has looked."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from django.db.models import F
+
+from catalog.cleaning import clean
+from catalog.ingest.batches import ingest
+from catalog.models import CrawlRun, RejectedItem
+from catalog.records import IngestCounts, RejectedRecord, ScrapedBook
+from catalog.revision import writing
+
+
+def retry_rejected(ids: Collection[int]) -> IngestCounts:
+    """Clean the rejected items again and ingest those that are books now; `rejected` counts those that are still not.
+
+    The run's sums move with them: one rejected less, one created (or updated, unchanged, stale) more.
+    """
+    total = IngestCounts()
+    for item in RejectedItem.objects.filter(pk__in=ids, state=RejectedItem.State.OPEN):
+        try:
+            scraped = ScrapedBook.from_json(item.raw)
+            clean(scraped)
+        except (RejectedRecord, TypeError, KeyError, ValueError):
+            total.rejected += 1
+            continue
+        with writing():
+            taken = RejectedItem.objects.filter(pk=item.pk, state=RejectedItem.State.OPEN).update(
+                state=RejectedItem.State.RETRIED
+            )
+            if taken:
+                CrawlRun.objects.filter(pk=item.run_id).update(rejected=F("rejected") - 1, seen=F("seen") - 1)
+                total += ingest([scraped], item.run_id)
+    return total
