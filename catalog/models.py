@@ -366,12 +366,20 @@ class Prediction(models.Model):
     book = models.ForeignKey(Book, on_delete=models.CASCADE, related_name="predictions")
     score = models.FloatField()
     extra = models.JSONField(default=dict, blank=True)
-    account = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, related_name="+")
+    account = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, related_name="+", db_index=False
+    )
     created_at = models.DateTimeField(default=timezone.now)
 
     class Meta:
         ordering = ["-id"]
-        indexes = [models.Index(fields=["model", "model_version", "book"])]
+        constraints = [
+            # Sent again, a prediction replaces the one before: a retry stores nothing twice.
+            models.UniqueConstraint(
+                fields=["account", "model", "model_version", "book"], name="one_prediction_per_account_model_and_book"
+            )
+        ]
+        indexes = [models.Index(fields=["account", "id"])]  # a page of one's own
 
     def __str__(self) -> str:
         return f"{self.model} {self.model_version}: book {self.book_id} {self.score}"
