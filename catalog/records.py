@@ -130,7 +130,7 @@ class FieldError:
     detail: str  # a sentence for a person, with the offending value cut to 80 characters
 
 
-class RejectedRecord(Exception):  # noqa: N818
+class RejectedRecord(Exception):
     """A scraped record that cannot become a book."""
 
     def __init__(self, errors: list[FieldError]) -> None:

@@ -30,19 +30,19 @@ class PageError(Exception):
         super().__init__(message or (type(self).__doc__ or "").partition("\n")[0])
 
 
-class WrongCharset(PageError):  # noqa: N818
+class WrongCharset(PageError):
     """The page is not UTF-8, which is what it says it is."""
 
 
-class CutShort(PageError):  # noqa: N818
+class CutShort(PageError):
     """The page ends before its closing </html>: it was cut short on the way."""
 
 
-class NotABookPage(PageError):  # noqa: N818
+class NotABookPage(PageError):
     """The page is not about a book."""
 
 
-class NotAListing(PageError):  # noqa: N818
+class NotAListing(PageError):
     """The page is not a list of books."""
 
 
