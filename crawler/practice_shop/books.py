@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from crawler.practice_shop import prose
-from crawler.practice_shop.dice import Dice, key, unique
+from crawler.practice_shop.dice import Dice, offset, unique
 from crawler.practice_shop.shelves import Wheel
 from crawler.practice_shop.words import GENRES, slugify
 
@@ -41,15 +41,7 @@ class ShopBook:
     description_raw: str  # as the page holds it: perhaps a teaser before, "...more" behind, NBSP within
     image: str  # path from the root of the site, "media/cache/ab/cd/abcd....jpg"
     thumbnail: str  # another path, on list pages
-
-    @property
-    def slug(self) -> str:
-        return slugify(self.title)
-
-    @property
-    def path(self) -> str:
-        """From the root of the site: "catalogue/the-quiet-river_12/index.html"."""
-        return f"catalogue/{self.slug}_{self.id}/index.html"
+    path: str  # of its page, from the root of the site: "catalogue/the-quiet-river_12/index.html"
 
     @property
     def in_stock(self) -> bool:
@@ -75,7 +67,7 @@ def tell(seed: int, wheel: Wheel, number: int, pence: int, stock: int) -> ShopBo
     """The book of a number at its present price and stock."""
     category, index = wheel.place(number)
     genre = GENRES[category]
-    genre_key = key(seed, category, _GENRE)
+    genre_key = offset(seed, category, _GENRE)
 
     shelf = Dice(seed, category, index // _SERIES_ROOM, _SERIES)
     in_series = index % _SERIES_ROOM < (shelf.roll(_SERIES_ROOM - 1) + 2 if shelf.chance(30) else 0)
@@ -85,14 +77,15 @@ def tell(seed: int, wheel: Wheel, number: int, pence: int, stock: int) -> ShopBo
     series_number = index % _SERIES_ROOM + 1 if in_series else 0
 
     name = prose.title(genre, scene, text)
+    title = f"{name} ({series} #{series_number})" if in_series else name
     signed = text.chance(35)
     description = "" if text.chance(2) else prose.description(genre, scene, series or f"“{name}”", signed, text)
     looks = Dice(seed, number, _LOOKS)
     price_excl_tax = _before_tax(pence, looks.pick((0, 0, 0, 5, 20)))
     return ShopBook(
         id=number,
-        upc=f"{unique(key(seed, _UPC), number):016x}",
-        title=f"{name} ({series} #{series_number})" if in_series else name,
+        upc=f"{unique(offset(seed, _UPC), number):016x}",
+        title=title,
         series=series,
         series_number=series_number,
         authors=(scene.author,) if signed and description else (),
@@ -108,6 +101,7 @@ def tell(seed: int, wheel: Wheel, number: int, pence: int, stock: int) -> ShopBo
         description_raw=_as_printed(description, looks),
         image=_image(seed, number, 0),
         thumbnail=_image(seed, number, 1),
+        path=f"catalogue/{slugify(title)}_{number}/index.html",
     )
 
 
@@ -120,7 +114,7 @@ def _before_tax(pence: int, percent: int) -> int:
 
 
 def _image(seed: int, number: int, kind: int) -> str:
-    left, right = (unique(key(seed, _IMAGE, kind, half), number) for half in (0, 1))
+    left, right = (unique(offset(seed, _IMAGE, kind, half), number) for half in (0, 1))
     name = f"{left:016x}{right:016x}"
     return f"media/cache/{name[:2]}/{name[2:4]}/{name}.jpg"
 

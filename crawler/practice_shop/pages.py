@@ -19,6 +19,7 @@ SHOP_NAME = "Practice Shop"
 _NOTICE = "This shop exists for practice: its books were never written, and nothing here is for sale."
 _RATINGS = ("Zero", "One", "Two", "Three", "Four", "Five")
 FIRST_CATEGORY_NUMBER = 2  # "Books" itself is 1
+PRODUCT_ROOT = "../../"  # the way from a product page to the root of the site
 BOOKS_PATH = "catalogue/category/books_1/"
 
 
@@ -71,7 +72,7 @@ class ListText:
     total: int
     page: int
     page_count: int
-    books: Sequence[ShopBook]
+    pods: Sequence[str]
     pager_prefix: str = ""  # the way from this page to its page-N.html
 
 
@@ -80,9 +81,9 @@ def category_path(category: int) -> str:
     return f"catalogue/category/books/{GENRES[category].slug}_{category + FIRST_CATEGORY_NUMBER}/"
 
 
-def product_page(text: ProductText, viewed: Sequence[ShopBook]) -> str:
-    """The page of one book; `viewed` are the books of the trap at its foot."""
-    root = "../../"
+def product_page(text: ProductText, viewed: Sequence[str]) -> str:
+    """The page of one book; `viewed` are the pods of the trap at its foot."""
+    root = PRODUCT_ROOT
     title = escape(text.title or "")
     trail = f"""
         <li>
@@ -164,13 +165,13 @@ def list_page(text: ListText) -> str:
     trail = f"""{books_item if text.category is not None else ""}
         <li class="active">{heading}</li>
 """
-    pods = "".join(
+    items = "".join(
         f"""
                     <li class="col-xs-6 col-sm-4 col-md-3 col-lg-3">
-{_pod(book, text.root)}
+{pod}
 </li>
 """
-        for book in text.books
+        for pod in text.pods
     )
     return f"""{_top(text.root, title, "")}
 <div class="container-fluid page">
@@ -215,7 +216,7 @@ def list_page(text: ListText) -> str:
 
             <div>
                 <ol class="row">
-{pods}
+{items}
                 </ol>
 {_pager(text)}
             </div>
@@ -322,7 +323,7 @@ def _count(text: ListText) -> str:
     if text.page_count == 1:
         return f"{total}."
     first = (text.page - 1) * PAGE_SIZE + 1
-    last = first + len(text.books) - 1
+    last = first + len(text.pods) - 1
     return f"{total} - showing <strong>{first}</strong> to <strong>{last}</strong>."
 
 
@@ -352,7 +353,7 @@ def _pager(text: ListText) -> str:
 """
 
 
-def _pod(book: ShopBook, root: str) -> str:
+def pod(book: ShopBook, root: str) -> str:
     """A book as lists and the trap show it."""
     link = f"{root}{book.path}"
     title = escape(book.title)
@@ -472,16 +473,16 @@ def _table(text: ProductText) -> str:
     )
 
 
-def _recently_viewed(books: Sequence[ShopBook]) -> str:
-    if not books:
+def _recently_viewed(viewed: Sequence[str]) -> str:
+    if not viewed:
         return ""
-    pods = "".join(
+    items = "".join(
         f"""
                 <li class="col-xs-6 col-sm-4 col-md-3 col-lg-3">
-{_pod(book, "../../")}
+{pod}
 </li>
 """
-        for book in books
+        for pod in viewed
     )
     return f"""
         <div class="sub-header">
@@ -489,6 +490,6 @@ def _recently_viewed(books: Sequence[ShopBook]) -> str:
         </div>
 
         <ul class="row">
-{pods}
+{items}
         </ul>
 """

@@ -162,7 +162,10 @@ def description(genre: Genre, scene: Setting, name: str, signed: bool, dice: Dic
 
 def _draw(genre: Genre, dice: Dice) -> dict[str, str]:
     """Words for one sentence; those of a kind differ from each other."""
-    t, q, p, d = (dice.roll(len(w)) for w in (genre.things, genre.qualities, genre.people, genre.deeds))
+    rest, t = divmod(dice.roll(1 << 60), len(genre.things))  # one roll is enough for all five
+    rest, q = divmod(rest, len(genre.qualities))
+    rest, p = divmod(rest, len(genre.people))
+    rest, d = divmod(rest, len(genre.deeds))
     return {
         "t": genre.things[t],
         "t2": genre.things[t - 5],
@@ -171,7 +174,7 @@ def _draw(genre: Genre, dice: Dice) -> dict[str, str]:
         "q2": genre.qualities[q - 2],
         "p": genre.people[p],
         "p2": genre.people[p - 1],
-        "l": dice.pick(genre.places),
+        "l": genre.places[rest % len(genre.places)],
         "d": genre.deeds[d],
         "d2": genre.deeds[d - 1],
     }

@@ -6,6 +6,7 @@ import re
 from base64 import b64decode
 from collections import Counter
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import blake2b
 from http import HTTPStatus
 
@@ -69,6 +70,8 @@ class Site:
     def __init__(self, shop: Shop) -> None:
         self._shop = shop
         self._failures: Counter[int] = Counter()
+        # Six pages in a row show the same neighbor.
+        self._pod = lru_cache(1024)(lambda number, root: pages.pod(shop.book(number), root))
 
     def answer(self, target: str, if_none_match: str = "") -> Answer:
         """The answer to GET; `target` is a path with its query, as the request line has it."""
@@ -110,7 +113,7 @@ class Site:
         shop = self._shop
         text = spoil(pages.ProductText.of(shop.book(number)), fault)
         # The books above are those that a reader of the lists saw just before.
-        viewed = [shop.book(n) for n in range(number + 1, number + 1 + _VIEWED) if n in shop]
+        viewed = [self._pod(n, pages.PRODUCT_ROOT) for n in range(number + 1, number + 1 + _VIEWED) if n in shop]
         return pages.product_page(text, viewed)
 
     def _list(self, path: str) -> str:
@@ -152,7 +155,7 @@ class Site:
                 total=len(listing),
                 page=page,
                 page_count=listing.page_count,
-                books=[self._shop.book(number) for number in listing.page(page)],
+                pods=[self._pod(number, root) for number in listing.page(page)],
                 pager_prefix=pager_prefix,
             )
         )
