@@ -12,7 +12,6 @@ from django.core.exceptions import ImproperlyConfigured
 from bookapi import environment as env
 from bookapi.logs import logging_config
 
-
 BASE_DIR = Path(__file__).resolve().parent.parent
 environ.Env.read_env(BASE_DIR / ".env", overwrite=False)
 
@@ -27,7 +26,7 @@ VAR_DIR = Path(env.text("VAR_DIR", str(BASE_DIR / "var")))
 VERSION = "0.1.0"
 
 SECRET_KEY = env.text("SECRET_KEY") or (env.kept_secret(VAR_DIR / "secret_key") if DEVELOPMENT else "")
-if len(SECRET_KEY) < 32:  # noqa: PLR2004 - RFC 7518, 3.2: a key for HS256 has at least 256 bits
+if len(SECRET_KEY) < 32:
     raise ImproperlyConfigured("SECRET_KEY must be set in production, to 32 characters or more.")
 
 ALLOWED_HOSTS = env.words("ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"] if DEVELOPMENT else [])
@@ -123,6 +122,7 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}
     for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
 ]
+AUTHENTICATION_BACKENDS = ["bookapi.guard.GuardedBackend"]
 PUBLIC_READ = env.boolean("PUBLIC_READ", False)
 ACCOUNT_CHECK_S = env.integer("ACCOUNT_CHECK_S", 30, maximum=3600)
 ACCESS_TOKEN_S = env.integer("ACCESS_TOKEN_S", 15 * 60, minimum=1, maximum=24 * 3600)
@@ -151,10 +151,8 @@ REST_FRAMEWORK = {
     "DEFAULT_PARSER_CLASSES": ["bookapi.api.formats.JSONParser"],
     "DEFAULT_CONTENT_NEGOTIATION_CLASS": "bookapi.api.formats.Negotiation",
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
-    "DEFAULT_THROTTLE_CLASSES": ["bookapi.auth.AccountRate", "bookapi.auth.AddressRate"],
-    "DEFAULT_THROTTLE_RATES": {"account": RATE_LIMIT_ACCOUNT, "address": RATE_LIMIT_ADDRESS},
+    "DEFAULT_THROTTLE_CLASSES": ["bookapi.rates.AccountRate", "bookapi.rates.AddressRate"],
     "EXCEPTION_HANDLER": "bookapi.errors.problem",
-    "NUM_PROXIES": TRUSTED_PROXIES,
     "UNAUTHENTICATED_USER": None,
 }
 SPECTACULAR_SETTINGS = {
@@ -174,6 +172,8 @@ SPECTACULAR_SETTINGS = {
 # --- Crawling ---------------------------------------------------------------------------------------------------------
 SHOP_NAME = env.text("SHOP_NAME", "books-toscrape")
 SHOP_URL = env.web_address("SHOP_URL", "https://books.toscrape.com")
+CRAWL_CONTACT = env.text("CRAWL_CONTACT")  # an address or mail box for the shop's operator, in the user agent
+CRAWL_USER_AGENT = f"BookCatalogue/{VERSION} ({CRAWL_CONTACT or 'obeys robots.txt'})"
 # A complete run that saw less than this share of the books of the one before is suspect and delists nothing.
 DELIST_MIN_SHARE = env.number("DELIST_MIN_SHARE", 0.8, minimum=0.0, maximum=1.0)
 

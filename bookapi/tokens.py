@@ -1,0 +1,235 @@
+"""Access and refresh tokens: made, verified, exchanged, ended.
+
+`SIMPLE_JWT` in the settings is the one place that names key, algorithm, issuer and audience. Reads are answered on the
+word of an access token; a refresh token is good only with its `RefreshFamily` row.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import uuid
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import jwt
+import orjson
+from django.contrib.auth.models import User
+from django.utils import timezone
+from django.utils.crypto import constant_time_compare
+from rest_framework_simplejwt.settings import api_settings
+from rest_framework_simplejwt.state import token_backend
+from rest_framework_simplejwt.tokens import AccessToken, RefreshToken
+
+from bookapi.models import RefreshFamily
+
+logger = logging.getLogger(__name__)
+
+#: Ours have about 350 characters; one signed with RSA has about 700. Nothing longer is looked at.
+TOKEN_MAX = 4096
+#: How far the clock of another machine that makes tokens may be ahead of ours.
+SKEW_S = 60
+#: As much of the password's stamp as an access token carries.
+STAMP_LENGTH = 16
+INT64_MAX = 2**63 - 1
+
+
+class InvalidToken(Exception):
+    """The token is not valid, has expired or has been revoked."""
+
+    def __str__(self) -> str:
+        return self.__class__.__doc__ or ""
+
+
+class Kind(StrEnum):
+    ACCESS = "access"
+    REFRESH = "refresh"
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """What a verified token says."""
+
+    account: int
+    family: int
+    jti: str
+    stamp: str  # first characters of the password's stamp; empty in a refresh token
+    expires_at: int  # seconds since 1970
+
+
+@dataclass(frozen=True, slots=True)
+class TokenPair:
+    access: str
+    refresh: str
+    expires_in: int  # seconds, of the access token
+
+
+# --- Verifying --------------------------------------------------------------------------------------------------------
+class VerifiedTokens:
+    """Access tokens whose signature was found good, so that it is computed once a token and not once a request.
+
+    The whole token is the key, and expiry is looked at every time. Bounded: the oldest give way.
+    """
+
+    def __init__(self, size: int = 5_000) -> None:
+        self.size = size
+        self._claims: dict[str, Claims] = {}
+        self._lock = threading.Lock()
+
+    def get(self, token: str) -> Claims | None:
+        return self._claims.get(token)
+
+    def add(self, token: str, claims: Claims) -> None:
+        with self._lock:
+            while len(self._claims) >= self.size:
+                del self._claims[next(iter(self._claims))]
+            self._claims[token] = claims
+
+    def clear(self) -> None:
+        with self._lock:
+            self._claims.clear()
+
+    def __len__(self) -> int:
+        return len(self._claims)
+
+
+verified = VerifiedTokens()
+_jws = jwt.PyJWS(algorithms=[api_settings.ALGORITHM])
+
+
+def verify_access(token: str) -> Claims:
+    """The claims of a good access token. Raises InvalidToken. No query; says nothing about the account."""
+    claims = verified.get(token)
+    if claims is not None:
+        if claims.expires_at <= time.time():
+            raise InvalidToken
+        return claims
+    claims = _verify(token, Kind.ACCESS)
+    verified.add(token, claims)
+    return claims
+
+
+def verify_refresh(token: str) -> Claims:
+    """The claims of a refresh token that was good when it was made. Raises InvalidToken. Its family decides."""
+    return _verify(token, Kind.REFRESH)
+
+
+def _verify(token: str, kind: Kind) -> Claims:
+    if len(token) > TOKEN_MAX:
+        raise InvalidToken
+    try:
+        # The algorithm is ours to say, never the token's; the key belongs to it alone.
+        raw = _jws.decode(token, token_backend.get_verifying_key(token), algorithms=[token_backend.algorithm])
+        payload = orjson.loads(raw)
+    except (jwt.PyJWTError, ValueError) as error:  # ValueError: not JSON, or text that no encoding can carry
+        raise InvalidToken from error
+    return _checked(payload, kind, time.time())
+
+
+def _checked(payload: Any, kind: Kind, now: float) -> Claims:
+    """The claims, if each is there, of its exact type and within its bounds.
+
+    PyJWT's own checks are lenient where it hurts: `exp: "123"` counts as a number, one audience in a list is enough.
+    """
+    if not isinstance(payload, dict):
+        raise InvalidToken
+    lifetime = api_settings.ACCESS_TOKEN_LIFETIME if kind is Kind.ACCESS else api_settings.REFRESH_TOKEN_LIFETIME
+    subject, family, jti = payload.get("sub"), payload.get("fam"), payload.get("jti")
+    stamp = payload.get("pwd", "" if kind is Kind.REFRESH else None)
+    good = (
+        payload.get("token_type") == kind.value
+        and payload.get("iss") == api_settings.ISSUER
+        and payload.get("aud") == api_settings.AUDIENCE
+        and _is_time(payload.get("exp"), now, now + lifetime.total_seconds() + SKEW_S)
+        and _is_time(payload.get("iat"), 0, now + SKEW_S)
+        and _is_time(payload.get("nbf", 1), 0, now)
+        and isinstance(subject, str)
+        and isinstance(jti, str)
+        and isinstance(stamp, str)
+        and type(family) is int
+        and 0 < family <= INT64_MAX
+    )
+    if not good or not (subject.isascii() and subject.isdecimal() and 0 < int(subject) <= INT64_MAX):
+        raise InvalidToken
+    return Claims(account=int(subject), family=family, jti=jti, stamp=stamp, expires_at=payload["exp"])
+
+
+def _is_time(value: Any, after: float, until: float) -> bool:
+    return type(value) is int and after < value <= until  # `type`: True is an int as well
+
+
+# --- Making and exchanging --------------------------------------------------------------------------------------------
+def log_in(user: User) -> TokenPair:
+    """Tokens of a new family for an account whose password was just found right. One query."""
+    family = RefreshFamily(user=user, jti=uuid.uuid4().hex, stamp=user.get_session_auth_hash())
+    family.expires_at = timezone.now() + api_settings.REFRESH_TOKEN_LIFETIME
+    family.save()
+    return _tokens(family)
+
+
+def rotate(token: str) -> TokenPair:
+    """The next pair of tokens for a refresh token, which is spent by this. Raises InvalidToken. Two or three queries.
+
+    A token that was spent before this began ends its family, and with it the tokens of whoever spent it: one of the
+    two has a copy. Of several requests that found the token good at the same time (a double click) one wins; the
+    others get nothing and end nothing.
+
+    Must not run inside a transaction that an exception rolls back: it would undo the end of the family.
+    """
+    claims = verify_refresh(token)
+    family = (
+        RefreshFamily.objects.select_related("user").filter(pk=claims.family, user=claims.account, revoked_at=None)
+    ).first()
+    if family is None:
+        raise InvalidToken
+    if not constant_time_compare(family.jti, claims.jti):
+        end_family(family.pk, RefreshFamily.Reason.REUSE)
+        raise InvalidToken
+    if not family.user.is_active:
+        end_family(family.pk, RefreshFamily.Reason.DISABLED)
+        raise InvalidToken
+    if not constant_time_compare(family.stamp, family.user.get_session_auth_hash()):
+        end_family(family.pk, RefreshFamily.Reason.PASSWORD)
+        raise InvalidToken
+    family.jti = uuid.uuid4().hex
+    family.rotated_at = timezone.now()
+    family.expires_at = family.rotated_at + api_settings.REFRESH_TOKEN_LIFETIME
+    # The condition is what makes one winner: whoever comes second finds another jti, or the family ended.
+    won = RefreshFamily.objects.filter(pk=family.pk, jti=claims.jti, revoked_at=None).update(
+        jti=family.jti, rotated_at=family.rotated_at, expires_at=family.expires_at
+    )
+    if not won:
+        raise InvalidToken
+    return _tokens(family)
+
+
+def log_out(token: str) -> None:
+    """End the family of a refresh token, spent or not. Again is no error. Raises InvalidToken. One query."""
+    end_family(verify_refresh(token).family, RefreshFamily.Reason.LOGOUT)
+
+
+def end_family(pk: int, reason: RefreshFamily.Reason) -> None:
+    """From now on no token of the family is exchanged, and its access tokens write nothing. One query."""
+    ended = RefreshFamily.objects.filter(pk=pk, revoked_at=None).update(revoked_at=timezone.now(), reason=reason)
+    if ended:
+        log = logger.warning if reason == RefreshFamily.Reason.REUSE else logger.info
+        log("login ended", extra={"family": pk, "reason": reason.value})
+
+
+def prune_families(limit: int = 100) -> None:
+    """Delete families whose last token has expired, at most `limit` of them. One or two queries."""
+    expired = RefreshFamily.objects.filter(expires_at__lt=timezone.now()).order_by("expires_at")
+    if pks := list(expired.values_list("pk", flat=True)[:limit]):
+        RefreshFamily.objects.filter(pk__in=pks).delete()
+
+
+def _tokens(family: RefreshFamily) -> TokenPair:
+    access, refresh = AccessToken(), RefreshToken()
+    for token in (access, refresh):
+        token["sub"] = str(family.user_id)
+        token["fam"] = family.pk
+    access["pwd"] = family.stamp[:STAMP_LENGTH]
+    refresh["jti"] = family.jti
+    return TokenPair(str(access), str(refresh), int(api_settings.ACCESS_TOKEN_LIFETIME.total_seconds()))
