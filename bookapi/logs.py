@@ -24,7 +24,11 @@ class RequestLog:
     """Gives every answer its `X-Request-ID` and every request its log line."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        # Not at the top: the settings import this module for every process, and models come after settings.
+        from bookapi.metrics import observe  # noqa: PLC0415
+
         self.get_response = get_response
+        self.observe = observe
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         started = time.perf_counter()
@@ -34,13 +38,15 @@ class RequestLog:
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             response = self.get_response(request)
             response["X-Request-ID"] = request_id
+            seconds = time.perf_counter() - started
+            self.observe(request, response.status_code, seconds)
             logger.info(
                 "request",
                 extra={
                     "method": request.method,
                     "path": request.path,
                     "status": response.status_code,
-                    "duration_ms": round((time.perf_counter() - started) * 1000, 2),
+                    "duration_ms": round(seconds * 1000, 2),
                     "account": getattr(getattr(request, "user", None), "pk", None),
                 },
             )
@@ -75,7 +81,8 @@ def logging_config(level: str, *, console: bool) -> dict[str, Any]:
                 "processors": [structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderer],
             }
         },
-        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "structured"}},
+        # The level stands at the handler, because Scrapy resets that of the root logger.
+        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "structured", "level": level}},
         "root": {"handlers": ["stderr"], "level": level},
         "loggers": {
             # Its lines repeat ours; a 4xx is a fact about the client.

@@ -221,16 +221,14 @@ class CrawlRun(models.Model):
 
     def log_context(self) -> dict[str, Any]:
         """The run as a log line tells it."""
-        names = ("shop", "state", "announced", "seen", "created", "updated", "unchanged", "stale", "rejected")
-        facts = {name: getattr(self, name) for name in names}
-        codes = [warning["code"] for warning in self.warnings]
+        counts = ("announced", "seen", "created", "updated", "unchanged", "stale", "rejected", "failed_pages", "delisted")
         return {
             "run_id": self.pk,
-            **facts,
-            "failed_pages": self.failed_pages,
-            "delisted": self.delisted,
+            "shop": self.shop,
+            "state": self.state,
             "complete": self.complete,
-            "warnings": codes,
+            "counts": {name: getattr(self, name) for name in counts},
+            "warnings": [warning["code"] for warning in self.warnings],
         }
 
 
