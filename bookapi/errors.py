@@ -45,7 +45,7 @@ class ProblemSerializer(serializers.Serializer[Any]):
     status = serializers.IntegerField()
     detail = serializers.CharField()
     request_id = serializers.CharField(allow_null=True)
-    errors = FieldProblemSerializer(many=True)  # type: ignore[assignment] - only its schema is used
+    errors = FieldProblemSerializer(many=True)  # type: ignore[assignment]  # only its schema is used
 
 
 def problems(*statuses: int) -> dict[tuple[int, str], Any]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import IO, Any
 
 import orjson
+from django.http import HttpResponse, StreamingHttpResponse
+from django.http.response import HttpResponseBase
 from django.utils.functional import Promise
 from rest_framework import exceptions
 from rest_framework.negotiation import DefaultContentNegotiation
@@ -15,6 +17,7 @@ from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 
 from bookapi.api.params import query_of
+from catalog.export import Column, csv_chunks, ndjson_chunks, parquet_chunks
 
 
 def dumps(data: Any) -> bytes:
@@ -92,6 +95,81 @@ class NDJSONFormat(ExportFormat):
 class ParquetFormat(ExportFormat):
     media_type = "application/vnd.apache.parquet"
     format = "parquet"
+
+
+class _Chunks:
+    """An answer's bytes, of which the first were fetched already; closing it closes what they come from.
+
+    A class, because closing a generator that has not begun runs none of its `finally`.
+    """
+
+    def __init__(self, first: bytes, rest: Iterator[bytes], sources: Sequence[Any]) -> None:
+        self.first = first
+        self.rest = rest
+        self.sources = sources
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield self.first
+        yield from self.rest
+
+    def close(self) -> None:
+        for source in (self.rest, *self.sources):
+            if close := getattr(source, "close", None):
+                close()
+
+
+def streamed(
+    request: Request, chunks: Iterator[bytes], media_type: str, *sources: Any, filename: str | None = None
+) -> HttpResponseBase:
+    """The chunks as an answer. `sources` are closed with it, also when the client goes away.
+
+    The first chunk is fetched here, so that a query that fails becomes an error and not half an answer.
+    """
+    headers = {"Content-Disposition": f'attachment; filename="{filename}"'} if filename else {}
+    body = _Chunks(next(chunks, b""), chunks, sources)
+    if request.method == "HEAD":
+        body.close()
+        return HttpResponse(content_type=media_type, headers=headers)
+    return StreamingHttpResponse(body, content_type=media_type, headers=headers)
+
+
+def export_response(
+    request: Request,
+    name: str,
+    columns: Sequence[Column],
+    batches: Iterator[Sequence[Sequence[Any]]],
+    objects: Iterator[Iterable[Any]] | None = None,
+) -> HttpResponseBase:
+    """A whole set in the format that was negotiated, as the download `name`.csv, `name`.ndjson ...
+
+    `batches` are rows of the flat `columns`; `objects` are batches of what JSON shows, one a line of NDJSON, where
+    that is not just the flat row. Only one of the two is consumed.
+    """
+    chosen = request.accepted_renderer.format
+    media_type = request.accepted_renderer.media_type
+    if chosen == "ndjson":
+        chunks = ndjson_chunks(objects if objects is not None else flat_objects(columns, batches))
+    elif chosen == "parquet":
+        chunks = parquet_chunks(columns, batches)
+    else:
+        chunks = csv_chunks(columns, batches)
+        media_type = "text/csv; charset=utf-8"
+    return streamed(request, chunks, media_type, batches, objects, filename=f"{name}.{chosen}")
+
+
+def flat_objects(
+    columns: Sequence[Column], batches: Iterable[Sequence[Sequence[Any]]]
+) -> Iterator[Iterable[dict[str, Any]]]:
+    """Flat rows as JSON objects."""
+    names = [column.name for column in columns]
+    money = [column.name for column in columns if column.kind == "money"]
+    for batch in batches:
+        objects = [dict(zip(names, row, strict=True)) for row in batch]
+        for record in objects:
+            for name in money:
+                if record[name] is not None:
+                    record[name] = orjson.Fragment(format(record[name], ".2f"))
+        yield objects
 
 
 #: `renderer_classes` of a view whose whole set can be had as a file.
