@@ -99,6 +99,7 @@ class LastCrawl:
     """The run that ended last."""
 
     run: int
+    shop: str
     finished_at: datetime
     outcome: str  # "complete", "incomplete", "interrupted" or "failed"
 
@@ -365,10 +366,10 @@ def last_crawl(shop: str = "") -> LastCrawl | None:
     runs = CrawlRun.objects.filter(finished_at__isnull=False)
     if shop:
         runs = runs.filter(shop=shop)
-    run = runs.order_by("-finished_at", "-id").only("id", "finished_at", "state", "complete").first()
+    run = runs.order_by("-finished_at", "-id").only("id", "shop", "finished_at", "state", "complete").first()
     if run is None or run.finished_at is None:
         return None
-    return LastCrawl(run.pk, run.finished_at, outcome(run))
+    return LastCrawl(run.pk, run.shop, run.finished_at, outcome(run))
 
 
 def outcome(run: CrawlRun) -> str:
