@@ -368,15 +368,14 @@ def _teaser_size(letters: bytes) -> int:
 
 def _end_of_teaser(text: str, teaser: bytes) -> int:
     """Where the whole text begins, with the quote or bracket it opens with."""
-    # Most teasers are repeated as they stand, so that the text's own beginning shows the place.
+    # The text's own beginning nearly always shows the place; where it is written otherwise, the letters are counted.
     place = text.find(text[:20], 1)
-    if place > 0 and _letters(text[:place]) == teaser:
-        return place
-    left = len(teaser.decode())
-    place = 0
-    while left or not text[place].isalnum():
-        left -= text[place].isalnum()
-        place += 1
+    if place < 0 or _letters(text[:place]) != teaser:
+        left = len(teaser.decode())
+        place = 0
+        while left or not text[place].isalnum():
+            left -= text[place].isalnum()
+            place += 1
     opening = place
     while not text[opening - 1].isalnum() and text[opening - 1] != " ":
         opening -= 1

@@ -219,7 +219,8 @@ def test_the_lists_of_the_real_shop_lead_to_every_book(real_site: Path) -> None:
     truth = true_books()
 
     def walk(url: str) -> tuple[list[str], list[Listing]]:
-        found, read = [], []
+        found: list[str] = []
+        read: list[Listing] = []
         following: str | None = url
         while following is not None:
             listing = parse_listing((real_site / following.removeprefix(HOST)).read_bytes(), following)
