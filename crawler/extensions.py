@@ -13,11 +13,11 @@ from rich.progress import Progress as Bar
 from scrapy import signals
 from scrapy.crawler import Crawler
 from scrapy.exceptions import NotConfigured
-from scrapy.http import Response
+from scrapy.http import Request, Response
 from twisted.python.failure import Failure
 
 from catalog.ingest import finish_run, heartbeat
-from crawler.failures import reason_of
+from crawler.failures import RedirectedToKnownPage
 from crawler.pipelines import persistently
 from crawler.spiders.books import BooksSpider
 
@@ -39,6 +39,7 @@ class RunKeeper:
         keeper = cls()
         crawler.signals.connect(keeper.opened, signals.spider_opened)
         crawler.signals.connect(keeper.callback_failed, signals.spider_error)
+        crawler.signals.connect(keeper.request_dropped, signals.request_dropped)
         crawler.signals.connect(keeper.closed, signals.spider_closed)
         return keeper
 
@@ -48,20 +49,22 @@ class RunKeeper:
     async def _beat(self, spider: BooksSpider) -> None:
         while True:
             await asyncio.sleep(HEARTBEAT_S)
-            if spider.run_id is not None:
+            if spider.run_id:
                 await persistently(heartbeat, spider.run_id)
 
     def callback_failed(self, failure: Failure, response: Response, spider: BooksSpider) -> None:
         """A page that made our own code fail is a failed page too, beside the traceback that Scrapy logs."""
-        request = response.request
-        kind = "book" if request is not None and "known_page" in request.meta else "listing"
-        url = response.url if request is None else request.url
-        spider.failures.add(url, kind, reason_of(failure.value), str(failure.value))
+        spider.failures.add(response.request or Request(response.url), failure.value or Exception())
+
+    def request_dropped(self, request: Request, spider: BooksSpider) -> None:
+        """Scrapy drops a redirect to a page that was asked for before, without a word to the spider."""
+        if "redirect_urls" in request.meta:
+            spider.failures.add(request, RedirectedToKnownPage())
 
     async def closed(self, spider: BooksSpider, reason: str) -> None:
         if self.pulse is not None:
             self.pulse.cancel()
-        if spider.run_id is None:
+        if not spider.run_id:
             logger.error("no run was started", extra={"reason": spider.trouble})
             return
         state = STATES.get(reason, "failed")
@@ -95,7 +98,8 @@ class Progress:
         crawler.signals.connect(progress.advanced, signals.item_scraped)
         crawler.signals.connect(progress.closed, signals.spider_closed)
         # Information lines would tear the bar; warnings may.
-        logging.getLogger().setLevel(max(logging.WARNING, logging.getLogger().level))
+        for handler in logging.getLogger().handlers:
+            handler.setLevel(max(logging.WARNING, handler.level))
         return progress
 
     def opened(self, spider: BooksSpider) -> None:

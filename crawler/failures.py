@@ -6,9 +6,12 @@ import re
 from dataclasses import dataclass, field
 
 from scrapy.exceptions import IgnoreRequest
+from scrapy.http import Request
 from scrapy.spidermiddlewares.httperror import HttpError
 
 from catalog.ingest import PageFailure
+
+_WORD_BREAK = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 
 def reason_of(error: BaseException) -> str:
@@ -19,8 +22,18 @@ def reason_of(error: BaseException) -> str:
         # Robots, a redirect loop and a body that grows beyond the limit all arrive as this one.
         text = str(error).lower()
         return "robots_txt" if "robots" in text else "redirect_loop" if "redirect" in text else "too_large"
-    name = type(error).__name__
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+    return _WORD_BREAK.sub("_", type(error).__name__).lower()
+
+
+def detail_of(error: BaseException) -> str:
+    """What a person is told of it."""
+    if isinstance(error, HttpError):
+        return f"The shop answered {error.response.status}."
+    return str(error) or (type(error).__doc__ or "").strip().partition("\n")[0]
+
+
+class RedirectedToKnownPage(Exception):
+    """The page leads to another one that this run asks for anyway, or back to itself."""
 
 
 @dataclass(slots=True)
@@ -31,12 +44,15 @@ class FailedPages:
     listings: int = 0
     pending: list[PageFailure] = field(default_factory=list)
 
-    def add(self, url: str, kind: str, reason: str, detail: str) -> None:
+    def add(self, request: Request, error: BaseException) -> None:
+        """Note that what was asked for gave nothing. After a redirect the page is the one that was asked for first."""
+        url = request.meta.get("redirect_urls", [request.url])[0]
+        kind = "book" if "known_page" in request.meta else "listing"
         if kind == "book":
             self.books += 1
         else:
             self.listings += 1
-        self.pending.append(PageFailure(url, kind, reason, detail))
+        self.pending.append(PageFailure(url, kind, reason_of(error), detail_of(error)))
 
     def take(self) -> list[PageFailure]:
         """The pending failures, which are the caller's now."""

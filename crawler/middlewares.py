@@ -40,7 +40,7 @@ class RetryWithBackOff(RetryMiddleware):
         asked = response.headers.get("Retry-After", b"") if response is not None else b""
         if asked and asked.isdigit():
             return min(float(asked), LONGEST_DELAY_S)
-        delay = FIRST_DELAY_S * 2.0 ** (retry.meta["retry_times"] - 1)
+        delay: float = FIRST_DELAY_S * 2.0 ** (retry.meta["retry_times"] - 1)
         return min(delay, LONGEST_DELAY_S) * random.uniform(0.75, 1.25)  # noqa: S311 - spreads retries, hides nothing
 
 

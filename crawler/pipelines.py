@@ -91,7 +91,6 @@ class CataloguePipeline:
 
     async def _write(self, batch: list[ScrapedBook | RevisitedBook], failures: list[PageFailure]) -> None:
         run_id = self.spider.run_id
-        assert run_id is not None  # noqa: S101 - nothing is read before the run is open
         await persistently(record_failed_pages, run_id, failures)
         if batch:
             self.spider.counts += await persistently(ingest, batch, run_id)

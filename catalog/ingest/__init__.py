@@ -1,19 +1,22 @@
 """How scraped facts get into the catalogue: the only writers of them.
 
-`start_run` opens a run, `ingest` takes batches of what was read, `record_failed_page` what could not be read, and
+`start_run` opens a run, `ingest` takes batches of what was read, `record_failed_pages` what could not be read, and
 `finish_run` does the sums and delists what a complete run did not see.
 """
 
 from catalog.ingest.batches import ingest
 from catalog.ingest.errors import IngestError, NotResumable, RunUnderWay, UnknownRun
-from catalog.ingest.pages import KnownPage, known_pages, record_failed_page, record_rejected_line
+from catalog.ingest.pages import KnownPage, PageFailure, known_pages, record_failed_pages, record_rejected_line
 from catalog.ingest.retry import retry_rejected
 from catalog.ingest.runs import adopt_run, announce, finish_run, heartbeat, start_run
+from catalog.models import CrawlRun
 
 __all__ = [
+    "CrawlRun",
     "IngestError",
     "KnownPage",
     "NotResumable",
+    "PageFailure",
     "RunUnderWay",
     "UnknownRun",
     "adopt_run",
@@ -22,7 +25,7 @@ __all__ = [
     "heartbeat",
     "ingest",
     "known_pages",
-    "record_failed_page",
+    "record_failed_pages",
     "record_rejected_line",
     "retry_rejected",
     "start_run",

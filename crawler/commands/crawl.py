@@ -4,8 +4,10 @@ import argparse
 import sys
 
 from rich.console import Console
+from scrapy import Spider
 from scrapy.commands import crawl
 from scrapy.crawler import Crawler
+from scrapy.exceptions import UsageError
 
 from crawler.spiders.books import BooksSpider
 
@@ -19,12 +21,16 @@ class Command(crawl.Command):
     Scrapy's own command ends with 0 even if every single item failed.
     """
 
-    def _create_crawler(self, spider_name: str) -> Crawler:
+    def _create_crawler(self, spidercls: type[Spider] | str) -> Crawler:
         # The process forgets a crawler once it has ended, and with it the spider that knows the outcome.
-        self.crawler: Crawler = super()._create_crawler(spider_name)
+        self.crawler: Crawler = super()._create_crawler(spidercls)
         return self.crawler
 
     def run(self, args: list[str], opts: argparse.Namespace) -> None:
+        try:
+            BooksSpider(**opts.spargs)
+        except ValueError as error:  # said here, or it ends as a traceback in the log
+            raise UsageError(str(error), print_help=False) from error
         super().run(args, opts)
         if isinstance(self.crawler.spider, BooksSpider):
             self.exitcode = max(self.exitcode, outcome(self.crawler.spider))

@@ -15,9 +15,9 @@ from scrapy.crawler import Crawler
 from scrapy.http import Request, Response
 from twisted.python.failure import Failure
 
-from catalog.ingest import IngestError, KnownPage, adopt_run, announce, known_pages, start_run
+from catalog.ingest import CrawlRun, IngestError, KnownPage, adopt_run, announce, known_pages, start_run
 from catalog.records import IngestCounts, RevisitedBook, ScrapedBook
-from crawler.failures import FailedPages, reason_of
+from crawler.failures import FailedPages
 from crawler.pages import PageError, parse_book, parse_listing
 
 #: Pages of a list that are asked for ahead of the books: enough that the books never wait for the next list page,
@@ -56,7 +56,8 @@ class BooksSpider(scrapy.Spider):
         self.category = category
         self.limit = _positive("limit", limit)
         self.resume = _positive("resume", resume)
-        self.run_id = _positive("run", run)
+        self.opened_run = _positive("run", run)
+        self.run_id = 0  # of the run, once it is open
         self.announced: int | None = None
         self.requested = 0
         self.counts = IngestCounts()  # what ingest made of the records so far
@@ -89,7 +90,7 @@ class BooksSpider(scrapy.Spider):
 
     async def _open_run(self) -> None:
         """Open, resume or take over the run."""
-        run_id = self.run_id
+        run_id = self.opened_run
         if run_id is None:
             filters = {name: value for name in ("category", "limit") if (value := getattr(self, name))}
             opened = await sync_to_async(start_run)(self.shop, self.start_url, filters=filters, resume=self.resume)
@@ -103,7 +104,7 @@ class BooksSpider(scrapy.Spider):
         return Request(
             url,
             callback=callback or self.parse_list,
-            errback=self.list_failed,
+            errback=self.page_failed,
             cb_kwargs={"number": number},
             priority=LOOK_AHEAD - number,
         )
@@ -123,7 +124,7 @@ class BooksSpider(scrapy.Spider):
         try:
             listing = parse_listing(response.body, response.url)
         except PageError as error:
-            self.failures.add(response.request.url, "listing", reason_of(error), str(error))
+            self.failures.add(_request_of(response), error)
             return
         if self.announced is None and listing.announced is not None:
             self.announced = listing.announced
@@ -142,33 +143,31 @@ class BooksSpider(scrapy.Spider):
         return Request(
             url,
             callback=self.parse_product,
-            errback=self.book_failed,
+            errback=self.page_failed,
             meta={"known_page": page, "handle_httpstatus_list": [304]},
             priority=-number,
         )
 
     async def parse_product(self, response: Response) -> AsyncIterator[ScrapedBook | RevisitedBook]:
-        url = response.request.url
+        url = _request_of(response).url
         now = datetime.now(UTC)
         if response.status == 304:
             yield RevisitedBook(self.shop, response.meta["known_page"].upc, url, now)
             return
         try:
-            etag = response.headers.get("ETag", b"").decode("latin-1")
+            etag = (response.headers.get("ETag") or b"").decode("latin-1")
             yield parse_book(response.body, url, shop=self.shop, scraped_at=now, etag=etag)
         except PageError as error:
-            self.failures.add(url, "book", reason_of(error), str(error))
+            self.failures.add(_request_of(response), error)
 
-    async def book_failed(self, failure: Failure) -> None:
-        self._failed("book", failure)
+    async def page_failed(self, failure: Failure) -> None:
+        self.failures.add(failure.request, failure.value)  # type: ignore[attr-defined, arg-type]  # Scrapy adds it
 
-    async def list_failed(self, failure: Failure) -> None:
-        self._failed("listing", failure)
 
-    def _failed(self, kind: str, failure: Failure) -> None:
-        request: Request = failure.request
-        url = request.meta.get("redirect_urls", [request.url])[0]
-        self.failures.add(url, kind, reason_of(failure.value), str(failure.value))
+def _request_of(response: Response) -> Request:
+    """What was asked for; a response that comes to a callback always knows it."""
+    assert response.request is not None  # noqa: S101
+    return response.request
 
 
 def _positive(name: str, value: str) -> int | None:
