@@ -167,9 +167,10 @@ def _arrow_batch(
     arrays = []
     for column, arrow_type, values in zip(columns, schema.types, zip(*batch, strict=True), strict=True):
         if column.kind == "json":
-            values = [None if value is None else _json_text(value) for value in values]  # noqa: PLW2901
+            texts = [None if value is None else _json_text(value) for value in values]
+            arrays.append(pa.array(texts, arrow_type, memory_pool=pool))
         elif column.kind == "word":
             arrays.append(pa.array(values, pa.string(), memory_pool=pool).dictionary_encode())
-            continue
-        arrays.append(pa.array(values, arrow_type, memory_pool=pool))
+        else:
+            arrays.append(pa.array(values, arrow_type, memory_pool=pool))
     return pa.RecordBatch.from_arrays(arrays, schema=schema)

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cache, wraps
 from hashlib import blake2b
-from typing import Any, Concatenate, ParamSpec, overload
+from typing import Any, Concatenate, ParamSpec, cast, overload
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse, HttpResponseNotModified
@@ -41,7 +41,8 @@ def base_url(request: HttpRequest | Request) -> str:
 
 def revision_of(request: Request) -> int:
     """The catalogue's revision that a `conditional` handler was entered with."""
-    return int(request.revision)
+    revision: int = request._request.revision  # type: ignore[attr-defined]  # set below
+    return revision
 
 
 @overload
@@ -62,7 +63,7 @@ def conditional(
         @wraps(handler)
         def conditionally(self: Any, request: Request, *args: P.args, **kwargs: P.kwargs) -> HttpResponseBase:
             revision = current_revision()
-            request.revision = revision  # type: ignore[attr-defined]
+            request._request.revision = revision  # type: ignore[attr-defined]
             tag = etag(request, revision, also(request) if also else "")
             offered = request.META.get("HTTP_IF_NONE_MATCH")
             tags = parse_etags(offered) if offered else []
@@ -76,7 +77,7 @@ def conditional(
                 response = HttpResponseNotModified()
             return tagged(response, tag)
 
-        return conditionally
+        return cast(Handler[P], conditionally)
 
     return decorate if handler is None else decorate(handler)
 

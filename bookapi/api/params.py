@@ -130,12 +130,17 @@ class Parameter:
 
 
 class Parameters:
-    """All that one operation knows. `others` are names read elsewhere: `format`, which negotiation takes."""
+    """All that one operation knows. `others` are names read elsewhere: filters, and `format`, which negotiation takes.
 
-    def __init__(self, *parameters: Parameter, others: Iterable[str] = ()) -> None:
+    `repeatable` names those of the others that may be sent several times.
+    """
+
+    def __init__(self, *parameters: Parameter, others: Iterable[str] = (), repeatable: Iterable[str] = ()) -> None:
         self.parameters = parameters
         self.known = frozenset(parameter.name for parameter in parameters) | frozenset(others)
-        self.repeatable = frozenset(parameter.name for parameter in parameters if parameter.repeatable)
+        self.repeatable = {*repeatable, *(parameter.name for parameter in parameters if parameter.repeatable)}
+        self.defaults = {parameter.name: parameter.default for parameter in parameters}
+        self.required = any(parameter.field.required for parameter in parameters)
 
     def schema(self) -> list[OpenApiParameter]:
         return [parameter.schema() for parameter in self.parameters]
@@ -147,6 +152,8 @@ class Parameters:
             ValidationError: unknown, repeated or invalid parameters, or a required one that is missing.
         """
         query = query_of(request)
+        if not query and not self.required:
+            return dict(self.defaults)
         check_names(query, self.known, self.repeatable)
         values: dict[str, Any] = {}
         for parameter in self.parameters:

@@ -1,0 +1,512 @@
+"""Books: lists with filters, one book, its history."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from typing import Any
+
+from django import forms
+from django.core.exceptions import ValidationError as FieldInvalid
+from django.db import connection
+from django.http import Http404, HttpResponse
+from django.http.response import HttpResponseBase
+from django_filters import Filter
+from django_filters.rest_framework import FilterSet
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
+from rest_framework import serializers
+from rest_framework.request import Request
+
+from bookapi.api import paging
+from bookapi.api.conditional import base_url, conditional, revision_of
+from bookapi.api.formats import EXPORTABLE, dumps, export_response
+from bookapi.api.paging import PAGE_PARAMETERS, Filtered, Key, Ordering, PageRequest, Prepared, ordering_by, page_of
+from bookapi.api.params import (
+    Listing,
+    Moment,
+    Money,
+    OneOf,
+    Parameter,
+    Parameters,
+    Truth,
+    WholeNumber,
+    Words,
+    clean,
+    invalid,
+    query_of,
+)
+from bookapi.api.views import ReadingViewSet
+from bookapi.errors import problems
+from catalog.models import Book, PriceObservation
+from catalog.querysets import BookQuerySet
+from catalog.rows import (
+    BOOK_FIELDS,
+    Row,
+    batches,
+    book_shape,
+    compiled,
+    money_json,
+    run,
+    snapshot,
+    time_json,
+)
+from catalog.search import WORDS_MAX, search, words_of
+
+# --- Filters ----------------------------------------------------------------------------------------------------------
+
+
+class StrictFilter(Filter):  # type: ignore[misc]  # django-filter has no types
+    """A filter with a form field of ours. Cleaning and filtering work without an instance of the FilterSet."""
+
+    def __init__(self, field: forms.Field, description: str, schema: Any, **kwargs: Any) -> None:
+        super().__init__(label=description, **kwargs)
+        self._field = field
+        self.schema = schema
+
+
+class CategoryFilter(StrictFilter):
+    def filter(self, books: BookQuerySet, value: list[str]) -> BookQuerySet:
+        return books.in_categories(value)
+
+
+class TitleFilter(StrictFilter):
+    def filter(self, books: BookQuerySet, value: str) -> BookQuerySet:
+        return books.titled(value)
+
+
+class SearchFilter(StrictFilter):
+    def filter(self, books: BookQuerySet, value: str) -> BookQuerySet:
+        return search(books, value)
+
+
+class ListedFilter(StrictFilter):
+    """Does nothing where `any` is asked; where nothing is asked, the view takes the listed books."""
+
+    def filter(self, books: BookQuerySet, value: str) -> BookQuerySet:
+        return books if value == "any" else books.filter(listed=value == "true")
+
+
+class Question(Words):
+    """Words to search for."""
+
+    def clean(self, value: Any) -> Any:
+        question = super().clean(value)
+        if not 1 <= len(words_of(question)) <= WORDS_MAX:
+            raise FieldInvalid(f"1 to {WORDS_MAX} words are needed.", code="invalid")
+        return question
+
+
+_RATING = {"type": "integer", "minimum": 1, "maximum": 5}
+_MONEY = {"type": "number", "minimum": 0, "maximum": 99999999.99, "multipleOf": 0.01}
+_STRING = {"type": "string"}
+
+
+class BookFilter(FilterSet):  # type: ignore[misc]
+    """What lists of books can be narrowed by. Several filters are combined with AND."""
+
+    q = SearchFilter(Question(), "Words that title, authors or description must all hold; best first.", _STRING)
+    category = CategoryFilter(
+        Words(), "Name (without regard to case and accents) or slug; sent several times, any of them.", _STRING
+    )
+    title = TitleFilter(Words(), "A part of the title, without regard to case and accents.", _STRING)
+    shop = StrictFilter(Words(), "Slug of the shop.", _STRING, field_name="shop")
+    upc = StrictFilter(Words(), "The shop's code of the book.", _STRING, field_name="upc")
+    ids = StrictFilter(Listing(WholeNumber()), "Up to 1,000 ids: `1,2,3`.", _STRING, field_name="id", lookup_expr="in")
+    price = StrictFilter(Money(), "The exact price.", _MONEY, field_name="price")
+    min_price = StrictFilter(Money(), "The least price.", _MONEY, field_name="price", lookup_expr="gte")
+    max_price = StrictFilter(Money(), "The highest price.", _MONEY, field_name="price", lookup_expr="lte")
+    rating = StrictFilter(WholeNumber(min_value=1, max_value=5), "Stars, 1 to 5.", _RATING, field_name="rating")
+    min_rating = StrictFilter(
+        WholeNumber(min_value=1, max_value=5), "The fewest stars.", _RATING, field_name="rating", lookup_expr="gte"
+    )
+    max_rating = StrictFilter(
+        WholeNumber(min_value=1, max_value=5), "The most stars.", _RATING, field_name="rating", lookup_expr="lte"
+    )
+    in_stock = StrictFilter(Truth(), "Whether there are copies.", {"type": "boolean"}, field_name="in_stock")
+    min_stock = StrictFilter(
+        WholeNumber(max_value=2**31 - 1),
+        "The fewest copies.",
+        {"type": "integer", "minimum": 0, "maximum": 2**31 - 1},
+        field_name="stock",
+        lookup_expr="gte",
+    )
+    listed = ListedFilter(
+        OneOf("true", "false", "any"),
+        "In the shop, as far as the last complete crawl knows.",
+        {"type": "string", "enum": ["true", "false", "any"], "default": "true"},
+    )
+    updated_since = StrictFilter(
+        Moment(),
+        "Changed at this time or later (RFC 3339). To follow changes, use /changes: it misses none.",
+        {"type": "string", "format": "date-time"},
+        field_name="updated_at",
+        lookup_expr="gte",
+    )
+
+
+FILTERS: Mapping[str, StrictFilter] = BookFilter.base_filters
+REPEATABLE = frozenset({"category"})
+
+
+def filter_schema(*without: str) -> list[OpenApiParameter]:
+    """The filters as parameters of an operation."""
+    return [
+        OpenApiParameter(
+            name,
+            declared.schema if name not in REPEATABLE else {"type": "array", "items": declared.schema},
+            description=declared.label,
+            explode=True if name in REPEATABLE else None,
+        )
+        for name, declared in FILTERS.items()
+        if name not in without
+    ]
+
+
+# --- Orders -----------------------------------------------------------------------------------------------------------
+
+BEST_MATCH = Ordering("best match", (Key("rank"), Key("id")))
+TOP_RATED = Ordering("-rating,price", (Key("rating", "integer", descending=True), Key("price", "money"), Key("id")))
+ORDERINGS = {
+    ordering.name: ordering
+    for ordering in (
+        *ordering_by("id"),
+        *ordering_by("title_key", "text", name="title"),
+        *ordering_by("price", "money"),
+        *ordering_by("rating"),
+        *ordering_by("stock"),
+        *ordering_by("updated_at", "time"),
+        TOP_RATED,
+    )
+}
+ORDERING = Parameter(
+    "ordering",
+    OneOf(*ORDERINGS),
+    "`-` for descending; books that are equal in it follow by id. Default: id, or the best match where `q` is sent.",
+    enum=list(ORDERINGS),
+)
+
+
+# --- Schema -----------------------------------------------------------------------------------------------------------
+
+
+class CategoryNameSerializer(serializers.Serializer[Any]):
+    name = serializers.CharField()
+    slug = serializers.CharField()
+
+
+class BookSerializer(serializers.Serializer[Any]):
+    """A book as the API shows it. With `fields=` only those that were asked for."""
+
+    id = serializers.IntegerField()
+    shop = serializers.CharField(help_text="Slug of the shop; identity is (shop, upc).")
+    upc = serializers.CharField()
+    title = serializers.CharField()
+    authors = serializers.ListField(child=serializers.CharField())
+    description = serializers.CharField(allow_blank=True)
+    category = CategoryNameSerializer()
+    price = serializers.FloatField(help_text="A JSON number with two places: 51.50.")
+    price_excl_tax = serializers.FloatField()
+    tax = serializers.FloatField()
+    currency = serializers.CharField(help_text="ISO 4217.")
+    rating = serializers.IntegerField(min_value=1, max_value=5, help_text="Stars.")
+    stock = serializers.IntegerField(min_value=0, help_text="Copies.")
+    availability = serializers.CharField(allow_blank=True)
+    in_stock = serializers.BooleanField()
+    review_count = serializers.IntegerField(min_value=0)
+    product_type = serializers.CharField(allow_blank=True)
+    image_url = serializers.CharField(allow_blank=True)
+    source_url = serializers.CharField(allow_blank=True)
+    listed = serializers.BooleanField(help_text="In the shop, as far as the last complete crawl knows.")
+    first_seen_at = serializers.DateTimeField()
+    updated_at = serializers.DateTimeField()
+
+
+class ObservationSerializer(serializers.Serializer[Any]):
+    at = serializers.DateTimeField()
+    price = serializers.FloatField()
+    stock = serializers.IntegerField()
+    rating = serializers.IntegerField()
+
+
+class HistorySerializer(serializers.Serializer[Any]):
+    book = serializers.IntegerField(help_text="Id of the book.")
+    results = ObservationSerializer(many=True)
+
+
+BOOK_PAGE = page_of(BookSerializer, "BookPage")
+FILE = OpenApiResponse(OpenApiTypes.BINARY, description="The whole filtered set, streamed.")
+EXPORTS = {(200, str(chosen.media_type)): FILE for chosen in EXPORTABLE[1:]}
+MOVED = OpenApiResponse(description="The book was merged into another one, whose address is in Location.")
+
+
+# --- Parameters -------------------------------------------------------------------------------------------------------
+
+
+class FieldNames(forms.Field):
+    """Names of book fields, in the order of a book."""
+
+    def __init__(self) -> None:
+        super().__init__(required=False)
+
+    def to_python(self, value: Any) -> tuple[str, ...] | None:
+        if value in self.empty_values:
+            return None
+        names = [name.strip() for name in value.split(",")]
+        if unknown := [name for name in names if name not in BOOK_FIELDS]:
+            raise FieldInvalid(f"Not a field of a book: {unknown[0]!r}. Choose from: {', '.join(BOOK_FIELDS)}.")
+        return tuple(name for name in BOOK_FIELDS if name in names)
+
+
+SHOWN = Parameter("fields", FieldNames(), "Only these fields of a book: `id,title,price`.", default=BOOK_FIELDS)
+LIMIT = Parameter(
+    "limit",
+    WholeNumber(min_value=1, max_value=paging.PAGE_SIZE_MAX),
+    "How many; `next` leads on.",
+    type={"type": "integer", "minimum": 1, "maximum": paging.PAGE_SIZE_MAX, "default": 10},
+    default=10,
+)
+PAGE_SIZE, PAGE, CURSOR = PAGE_PARAMETERS
+
+LIST = Parameters(*PAGE_PARAMETERS, ORDERING, SHOWN, others=("format", *FILTERS), repeatable=REPEATABLE)
+SEARCH = Parameters(*PAGE_PARAMETERS, ORDERING, SHOWN, others=FILTERS, repeatable=REPEATABLE)
+TOP = Parameters(LIMIT, CURSOR, SHOWN, others=FILTERS, repeatable=REPEATABLE)
+RANGE = Parameters(
+    Parameter("min", Money(), "The least price, inclusive.", type=_MONEY),
+    Parameter("max", Money(), "The highest price, inclusive.", type=_MONEY),
+    *PAGE_PARAMETERS,
+    ORDERING,
+    SHOWN,
+    others=set(FILTERS) - {"price", "min_price", "max_price"},
+    repeatable=REPEATABLE,
+)
+DETAIL = Parameters(SHOWN)
+NOTHING = Parameters()
+
+
+# --- Questions --------------------------------------------------------------------------------------------------------
+
+LISTED = Prepared("", Book.objects.listed)
+
+
+def filtered(request: Request, books: BookQuerySet | None = None, signature: str = "") -> Filtered | Prepared:
+    """The books that the request's filters leave, of `books` (whose `signature` names them) or of all visible ones.
+
+    Only what was sent is cleaned and applied: a FilterSet with its form costs a millisecond a request.
+
+    Raises:
+        ValidationError: a value that its filter does not understand, or a least that is above the most.
+    """
+    sent = {
+        name: values
+        for name, all_values in query_of(request).items()
+        if name in FILTERS and (values := [value for value in all_values if value])
+    }
+    if not sent and books is None:
+        return LISTED
+    rows = Book.objects.visible() if books is None else books
+    cleaned: dict[str, Any] = {}
+    for name in sorted(sent):  # the same filters in another order are the same list
+        declared = FILTERS[name]
+        each = [clean(name, declared.field, value) for value in sent[name]]
+        cleaned[name] = each if name in REPEATABLE else each[0]
+        rows = declared.filter(rows, cleaned[name])
+        signature += f"&{name}={cleaned[name]!r}"
+    if "listed" not in sent:
+        rows = rows.filter(listed=True)
+    for least, most in (("min_price", "max_price"), ("min_rating", "max_rating")):
+        check_range(least, cleaned.get(least), most, cleaned.get(most))
+    return Filtered(rows, signature)
+
+
+def check_range(least: str, low: Any, most: str, high: Any) -> None:
+    if low is not None and high is not None and low > high:
+        raise invalid(least, f"Above {most}: {low} > {high}.", "above_maximum")
+
+
+@cache
+def _detail_sql(fields: tuple[str, ...], vendor: str) -> str:
+    """A book by its id, and whether it may be shown: the one query of the busiest address, written once."""
+    columns = (*book_shape(fields).columns, "hidden", "merged_into")
+    sql, params = compiled(Book.objects.filter(pk=1).order_by().values_list(*columns))
+    assert params == (1,), vendor  # noqa: S101
+    return sql
+
+
+def find(book_id: int, fields: tuple[str, ...]) -> Row | int:
+    """The row of a book, or the id of the book that it was merged into. One query.
+
+    Raises:
+        Http404: there is no such book, or a person has hidden it.
+    """
+    rows = run(_detail_sql(fields, connection.vendor), (book_id,)) if book_id <= MAX_ID else []
+    if not rows or rows[0][-2]:
+        raise Http404("There is no book with this id.")
+    row = rows[0]
+    return row if row[-1] is None else int(row[-1])
+
+
+MAX_ID = 2**63 - 1
+
+
+def _moved(request: Request, survivor: int, suffix: str = "") -> HttpResponse:
+    query = request.META.get("QUERY_STRING", "")
+    path = request.path[: request.path.index("/books/") + len("/books/")]
+    address = f"{base_url(request)}{path}{survivor}{suffix}"
+    return HttpResponse(status=301, headers={"Location": f"{address}?{query}" if query else address})
+
+
+# --- Views ------------------------------------------------------------------------------------------------------------
+
+
+def _json(body: bytes) -> HttpResponse:
+    return HttpResponse(body, content_type="application/json")
+
+
+def _list(
+    request: Request, source: Filtered | Prepared, values: Mapping[str, Any], default: Ordering
+) -> HttpResponseBase:
+    ordering = ORDERINGS[values["ordering"]] if values.get("ordering") else default
+    return paging.answer(
+        request,
+        source,
+        book_shape(values["fields"]),
+        ordering=ordering,
+        wanted=PageRequest.of(values["page_size"], values["page"], values["cursor"]),
+        revision=revision_of(request),
+    )
+
+
+def _default_order(request: Request, otherwise: Ordering) -> Ordering:
+    return BEST_MATCH if any(query_of(request).get("q", ())) else otherwise
+
+
+def _export(request: Request, source: Filtered | Prepared, values: Mapping[str, Any]) -> HttpResponseBase:
+    for name in ("page", "page_size", "cursor"):
+        if values[name] is not None:
+            raise invalid(name, "A file is the whole filtered set and has no pages.", "contradiction")
+    ordering = ORDERINGS[values["ordering"]] if values["ordering"] else _default_order(request, ORDERINGS["id"])
+    shape = book_shape(values["fields"])
+    rows = source.queryset().order_by(*ordering.columns(backwards=False)).values_list(*shape.columns)
+    return export_response(
+        request,
+        "books",
+        shape.flat_columns,
+        _batches(rows, shape.flat),
+        _batches(rows, shape.objects),
+    )
+
+
+def _batches(rows: Any, convert: Any) -> Iterator[Any]:
+    with snapshot() as own:
+        for batch in batches(rows, own, size=EXPORT_ROWS):
+            yield convert(batch)
+
+
+#: Rows of one batch: a row group of Parquet, a chunk of CSV.
+EXPORT_ROWS = 2000
+
+
+class BookViewSet(ReadingViewSet):
+    """Books on the shelves of the shops. Hidden ones are nowhere; delisted ones are read by id or `listed=`."""
+
+    @extend_schema(
+        operation_id="books_list",
+        summary="Books, page by page or whole",
+        parameters=[*LIST.schema(), *filter_schema()],
+        responses={(200, "application/json"): BOOK_PAGE, **EXPORTS, **problems(400, 404)},
+        tags=["books"],
+    )
+    @conditional
+    def list(self, request: Request) -> HttpResponseBase:
+        values = LIST.read(request)
+        source = filtered(request)
+        if request.accepted_renderer.format != "json":
+            return _export(request, source, values)
+        return _list(request, source, values, _default_order(request, ORDERINGS["id"]))
+
+    @extend_schema(
+        operation_id="books_search",
+        summary="Books by words, title and category",
+        parameters=[*SEARCH.schema(), *filter_schema()],
+        responses={200: BOOK_PAGE, **problems(400, 404)},
+        tags=["books"],
+    )
+    @conditional
+    def search(self, request: Request) -> HttpResponseBase:
+        values = SEARCH.read(request)
+        return _list(request, filtered(request), values, _default_order(request, ORDERINGS["id"]))
+
+    @extend_schema(
+        operation_id="books_top_rated",
+        summary="The best rated books, the cheapest of them first",
+        parameters=[*TOP.schema(), *filter_schema()],
+        responses={200: BOOK_PAGE, **problems(400)},
+        tags=["books"],
+    )
+    @conditional
+    def top_rated(self, request: Request) -> HttpResponseBase:
+        values = TOP.read(request)
+        values |= {"page_size": values["limit"], "page": None}
+        return _list(request, filtered(request), values, TOP_RATED)
+
+    @extend_schema(
+        operation_id="books_price_range",
+        summary="Books within a range of prices",
+        description="At least one of `min` and `max` is needed. The cheapest first, unless `ordering` says otherwise.",
+        parameters=[*RANGE.schema(), *filter_schema("price", "min_price", "max_price")],
+        responses={200: BOOK_PAGE, **problems(400, 404)},
+        tags=["books"],
+    )
+    @conditional
+    def price_range(self, request: Request) -> HttpResponseBase:
+        values = RANGE.read(request)
+        low, high = values["min"], values["max"]
+        if low is None and high is None:
+            raise invalid("min", "Send min, max, or both.", "required")
+        check_range("min", low, "max", high)
+        books = Book.objects.visible()
+        if low is not None:
+            books = books.filter(price__gte=low)
+        if high is not None:
+            books = books.filter(price__lte=high)
+        source = filtered(request, books, f"price={low}-{high}")
+        return _list(request, source, values, _default_order(request, ORDERINGS["price"]))
+
+    @extend_schema(
+        operation_id="books_retrieve",
+        summary="One book",
+        description="A book that has left its shop is still read here; one that was merged answers 301.",
+        parameters=DETAIL.schema(),
+        responses={200: BookSerializer, 301: MOVED, **problems(400, 404)},
+        tags=["books"],
+    )
+    @conditional
+    def retrieve(self, request: Request, book_id: int) -> HttpResponseBase:
+        fields = DETAIL.read(request)["fields"]
+        row = find(book_id, fields)
+        if isinstance(row, int):
+            return _moved(request, row)
+        return _json(dumps(book_shape(fields).objects([row])[0]))
+
+    @extend_schema(
+        operation_id="books_history",
+        summary="Price, stock and rating of a book over time",
+        parameters=NOTHING.schema(),
+        responses={200: HistorySerializer, 301: MOVED, **problems(400, 404)},
+        tags=["books"],
+    )
+    @conditional
+    def history(self, request: Request, book_id: int) -> HttpResponseBase:
+        NOTHING.read(request)
+        row = find(book_id, ("id",))
+        if isinstance(row, int):
+            return _moved(request, row, "/history")
+        observed = PriceObservation.objects.filter(book=book_id).order_by("at", "id")
+        rows = run(*compiled(observed.values_list("at", "price", "stock", "rating")))
+        return _json(dumps({"book": book_id, "results": [observation(row) for row in rows]}))
+
+
+def observation(row: Sequence[Any]) -> dict[str, Any]:
+    at, price, stock, rating = row
+    return {"at": time_json(at), "price": money_json(price), "stock": stock, "rating": rating}
