@@ -152,17 +152,22 @@ def clean_text(raw: str) -> str:
     Raises:
         UnicodeEncodeError: it holds a lone surrogate, which no database stores.
     """
+    return _tidied(raw)[0]
+
+
+def _tidied(raw: str) -> tuple[str, bool]:
+    """The clean text, and whether it may hold mojibake."""
     # All that is unusual about the text, at the speed of memcpy.
     unusual = raw.encode().translate(None, _PRINTABLE_ASCII)
     if unusual and not (kinds := set(unusual.decode())) <= _QUIET:
         if not (kinds <= _TAME or (kinds <= _TAME_WITH_LEADS and not _SUSPICIOUS.search(raw))):
-            return _settled(raw)
+            return _settled(raw), True
         for space in kinds & _SPACES:
             raw = raw.replace(space, " ")
     # A few blanks too many cost less this way than cutting the text into words; a long run halves each time.
     while "  " in raw:
         raw = raw.replace("  ", " ")
-    return raw.strip(" ")
+    return raw.strip(" "), False
 
 
 def _settled(text: str) -> str:
@@ -178,30 +183,35 @@ def _settled(text: str) -> str:
 
 
 #: Mojibake that is certain wherever it stands: UTF-8's quotes, dashes, bullets and ellipsis, and letters and signs
-#: whose second half never follows an A with tilde or circumflex. A quote after such an A proves nothing ("A CANÇÃ”"),
-#: nor does "â€" before anything else: books.toscrape.com really has 'â€"', and which dash or quote it was is lost.
+#: whose second half never follows an A with tilde or circumflex. A quote after such an A proves nothing ("A CANÇÃ”").
 _CERTAIN = re.compile("â(?:€[‘’“”•–—˜™š›œ\x9d\x9dž¡¢¦°¹º]|\x80[\x90-\xa7\xb0\xb9\xba])|Â[\xa0£©®°]|Ã[¡-ª¬®-¶¸-º¼-¿]")
+
+#: What is left of a dash or quote whose last byte went missing: books.toscrape.com really has 'â€"'. Which one it was
+#: nobody can tell, so the text stays as it is as a whole, rather than half repaired.
+_LOST = re.compile("â[€\x80]")
 
 
 def _repaired(text: str) -> str:
-    """The text with its mojibake decoded, if afterwards nothing about it looks like mojibake; else the text itself."""
-    fixed = text
+    """The text with the mojibake decoded that is certain, layer by layer."""
     # The look for a lead and its follower comes first because ftfy's own test costs half a millisecond a text.
-    while _SUSPICIOUS.search(fixed) and is_bad(fixed):
-        better = _decoded(fixed)
-        if better == fixed:
-            return text
-        fixed = better
-    return fixed
+    while _SUSPICIOUS.search(text):
+        fixed = _decoded(text)
+        if fixed == text:
+            break
+        text = fixed
+    return text
 
 
 def _decoded(text: str) -> str:
-    for encoding in ("latin-1", "sloppy-windows-1252"):
-        try:
-            return text.encode(encoding).decode("utf-8")
-        except UnicodeError:
-            continue
-    return _CERTAIN.sub(_decoded_sequence, text)
+    """One layer less: the text as a whole where all of it decodes, else the sequences that are certain."""
+    if is_bad(text):
+        for encoding in ("latin-1", "sloppy-windows-1252"):
+            try:
+                return text.encode(encoding).decode("utf-8")
+            except UnicodeError:
+                continue
+    fixed = _CERTAIN.sub(_decoded_sequence, text)
+    return text if _LOST.search(fixed) else fixed
 
 
 def _decoded_sequence(match: re.Match[str]) -> str:
@@ -279,12 +289,21 @@ def clean_description(raw: str) -> str:
     """The clean text without a trailing "...more" and without the teaser that some shops put before the whole text.
 
     A teaser is the beginning of a text whose letters and digits, at least 30 and compared without case, are also the
-    beginning of what follows it. What is left is always the end of `clean_text(raw)` without its "...more".
+    beginning of what follows it. What is left is the end of `clean_text(raw)` without its "...more", its mojibake
+    decoded where only the teaser stood in the way. Cleaning it again changes nothing.
 
     Raises:
         UnicodeEncodeError: it holds a lone surrogate.
     """
-    text = _without_more(clean_text(raw))
+    text, suspicious = _tidied(raw)
+    text = _without_teaser(_without_more(text))
+    # Without its teaser a text may decode that did not as a whole.
+    while suspicious and clean_text(text) != text:
+        text = _without_teaser(_without_more(clean_text(text)))
+    return text
+
+
+def _without_teaser(text: str) -> str:
     while place := _verbatim_teaser(text):
         text = text[place:]
     if not _may_have_teaser(text):

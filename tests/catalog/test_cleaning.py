@@ -393,6 +393,7 @@ def test_certain_mojibake_is_repaired(raw: str, text: str) -> None:
         "naïve café’s “été”",
         'bosses â€"boom',  # which dash or quote it was is lost
         'charade â€… and â€"exhilarated',
+        "“IRMÃ” — “IRMÃ… IRMÔ",
         "Ελλάδα Москва",
     ],
 )
@@ -549,6 +550,10 @@ def test_a_teaser_and_its_more_are_dropped(raw: str, text: str) -> None:
     assert cleaned(description=raw).description == text.strip()
 
 
+def test_what_only_the_teaser_kept_from_decoding_is_decoded_behind_it() -> None:
+    assert clean_description(f"{TEASER} ‚ {WHOLE} MÃ”") == f"{WHOLE} MÔ"
+
+
 def slow_teaser_size(letters: str) -> int:
     """The rule as it is worded, place by place."""
     return max((n for n in range(30, len(letters) // 2 + 1) if letters[:n] == letters[n : 2 * n]), default=0)
@@ -678,5 +683,6 @@ def test_a_clean_description_is_the_end_of_the_raw_one(parts: list[str], times: 
     except UnicodeEncodeError:
         return
     text = clean_description(raw)
-    assert re.sub("(?: *(?:\\.\\.\\.|…) ?more)+$", "", whole).rstrip(" ").endswith(text)
+    if not re.search("[Â-ô]", raw):  # without mojibake, which a teaser can keep from being decoded
+        assert re.sub("(?: *(?:\\.\\.\\.|…) ?more)+$", "", whole).rstrip(" ").endswith(text)
     assert clean_description(text) == text
