@@ -23,6 +23,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from catalog import stats
+from catalog.memo import Memo
 from catalog.models import Book
 from catalog.revision import current_revision
 
@@ -95,25 +96,17 @@ def check_ready() -> None:
         raise NotMigrated
 
 
-class _Counted:
-    """The number of listed books, counted once a revision: a million take a tenth of a second."""
-
-    def __init__(self) -> None:
-        self._kept: tuple[str, int, int] | None = None
-
-    def at(self, revision: int) -> int:
-        database = str(connection.settings_dict["NAME"])
-        if (kept := self._kept) and kept[:2] == (database, revision):
-            return kept[2]
-        number = Book.objects.listed().count()
-        self._kept = (database, revision, number)
-        return number
-
-    def clear(self) -> None:
-        self._kept = None
+#: Listed books by revision: counting a million takes a tenth of a second.
+_books: Memo[int] = Memo(size=1)
 
 
-counted = _Counted()
+def listed_books(revision: int) -> int:
+    """The number of listed books. No query while the revision stands."""
+    if (known := _books.get(revision)) is not None:
+        return known
+    number = Book.objects.listed().count()
+    _books.keep(revision, number)
+    return number
 
 
 def facts() -> dict[str, Any]:
@@ -123,7 +116,7 @@ def facts() -> dict[str, Any]:
     return {
         "status": "ok",
         "database": "ok",
-        "books": counted.at(revision),
+        "books": listed_books(revision),
         "last_crawl": crawl
         and {"run": crawl.run, "shop": crawl.shop, "finished_at": crawl.finished_at, "outcome": crawl.outcome},
         "model_version": None,
@@ -150,8 +143,8 @@ class LastCrawlSerializer(serializers.Serializer[Any]):
 
 
 class HealthSerializer(serializers.Serializer[Any]):
-    status = serializers.ChoiceField(["ok", "unavailable"])
-    database = serializers.ChoiceField(["ok", "unavailable"])
+    status = serializers.CharField(help_text="`ok` or `unavailable`.")
+    database = serializers.CharField(help_text="`ok` or `unavailable`.")
     books = serializers.IntegerField(allow_null=True, help_text="Listed books.")
     last_crawl = LastCrawlSerializer(allow_null=True, help_text="The run that ended last, of any shop.")
     model_version = serializers.CharField(allow_null=True, help_text="Of the recommender; null without a model.")
@@ -159,7 +152,7 @@ class HealthSerializer(serializers.Serializer[Any]):
 
 
 class StatusSerializer(serializers.Serializer[Any]):
-    status = serializers.ChoiceField(["ok"])
+    status = serializers.CharField(help_text="`ok`.")
 
 
 class OpenView(APIView):

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from django.contrib import admin
 from django.urls import URLPattern, URLResolver, include, path
 
 from bookapi import health, metrics
-from bookapi.api import login
+from bookapi.api import login, ml, scraping, stats
+from bookapi.api.books import BookViewSet
+from bookapi.api.categories import CategoryViewSet
+from bookapi.api.changes import ChangeViewSet
+from bookapi.api.formats import EXPORTABLE
 
 handler400 = "bookapi.errors.bad_request"
 handler403 = "bookapi.errors.permission_denied"
@@ -18,6 +23,23 @@ api: list[URLPattern | URLResolver] = [
     path("auth/refresh", login.RefreshView.as_view()),
     path("auth/logout", login.LogoutView.as_view()),
     path("auth/verify", login.VerifyView.as_view()),
+    path("stats/overview", stats.StatsViewSet.as_view({"get": "overview"})),
+    path("stats/categories", stats.StatsViewSet.as_view({"get": "categories"}, renderer_classes=EXPORTABLE)),
+    path("ml/features", ml.MachineLearning.as_view({"get": "features"})),
+    path("ml/training-data", ml.MachineLearning.as_view({"get": "training_data"})),
+    path("ml/predictions", ml.Predictions.as_view({"get": "list", "post": "create"}, renderer_classes=EXPORTABLE)),
+    path("scraping/trigger", scraping.Trigger.as_view({"post": "create"})),
+    path("scraping/runs", scraping.Runs.as_view({"get": "list"})),
+    path("scraping/runs/<int:run_id>", scraping.Runs.as_view({"get": "retrieve"})),
+    path("books", BookViewSet.as_view({"get": "list"}, renderer_classes=EXPORTABLE)),
+    path("books/search", BookViewSet.as_view({"get": "search"})),
+    path("books/top-rated", BookViewSet.as_view({"get": "top_rated"})),
+    path("books/price-range", BookViewSet.as_view({"get": "price_range"})),
+    path("books/<int:book_id>", BookViewSet.as_view({"get": "retrieve"})),
+    path("books/<int:book_id>/history", BookViewSet.as_view({"get": "history"})),
+    path("categories", CategoryViewSet.as_view({"get": "list"})),
+    path("categories/<str:slug>", CategoryViewSet.as_view({"get": "retrieve"})),
+    path("changes", ChangeViewSet.as_view({"get": "list"}, renderer_classes=EXPORTABLE)),
     path("health", health.Health.as_view()),
     path("health/live", health.Live.as_view()),
     path("health/ready", health.Ready.as_view()),
@@ -25,5 +47,6 @@ api: list[URLPattern | URLResolver] = [
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("api/v1/", include(api)),
+    path("admin/", admin.site.urls),
     path("metrics", metrics.metrics),
 ]

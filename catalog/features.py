@@ -1,69 +1,50 @@
 """Books as rows for machine learning: numbers, raw or standardized, and text with its category.
 
-Rows are read in chunks and handed on one at a time, so that a million books need no more memory than a thousand.
-Nothing depends on the clock: a revision of the catalogue has one set of features.
+Shapes of rows as `catalog.rows` has them: which columns to ask for, and what to make of a batch. Nothing depends on
+the clock: a revision of the catalogue has one set of features.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from math import sqrt
 from operator import mul
 from typing import Any, Literal
 
-from django.db.models import F, IntegerField
-from django.db.models.functions import Cast, Length
+from django.db.models.functions import Length
 
+from catalog.export import Column
 from catalog.querysets import BookQuerySet
-
-CHUNK = 2000
+from catalog.rows import Row, authors_json, money_json, python_rows
 
 Scale = Literal["raw", "standard"]
 
-#: The numbers of a book, in the order of the columns.
+#: The numbers of a book, in the order of the columns; those that are money come first.
 NUMBERS = (
-    "price",
-    "price_excl_tax",
-    "tax",
-    "rating",  # stars, 1-5
-    "stock",  # copies
-    "in_stock",  # 0 or 1
-    "review_count",
-    "title_length",  # characters
-    "description_length",
+    Column("price", "money"),
+    Column("price_excl_tax", "money"),
+    Column("tax", "money"),
+    Column("rating", "integer"),  # stars, 1-5
+    Column("stock", "integer"),  # copies
+    Column("in_stock", "integer"),  # 0 or 1
+    Column("review_count", "integer"),
+    Column("title_length", "integer"),  # characters
+    Column("description_length", "integer"),
 )
-_MONEY = 3  # so many of them are decimals
+_MONEY = sum(column.kind == "money" for column in NUMBERS)
+_NUMBERS_AT = slice(2, 2 + len(NUMBERS))  # behind id and UPC
 
-#: Columns of `feature_rows`. The category's number is a code, not a quantity: it is never standardized.
-FEATURE_COLUMNS = ("id", "upc", *NUMBERS, "category_id", "category_slug")
-TRAINING_COLUMNS = (
-    "id",
-    "shop",
-    "upc",
-    "title",
-    "authors",
-    "description",
-    "category",
-    "category_slug",
-    "price",
-    "price_excl_tax",
-    "tax",
-    "currency",
-    "rating",
-    "stock",
-    "in_stock",
-    "review_count",
-    "product_type",
-)
-_TRAINING_PATHS = {"category": "category__name", "category_slug": "category__slug"}
-_EXPRESSIONS = {
-    "in_stock": Cast("in_stock", IntegerField()),
-    "title_length": Length("title"),
-    "description_length": Length("description"),
-    "category_slug": F("category__slug"),
-}
+
+def with_lengths(books: BookQuerySet) -> BookQuerySet:
+    """The books with the numbers that are no fields of theirs."""
+    return books.annotate(title_length=Length("title"), description_length=Length("description"))
+
+
+def _whole(numbers: Sequence[Any]) -> list[int]:
+    """NUMBERS of a row as whole numbers, money in pennies, whichever types the driver gave."""
+    return [*(round(value * 100) for value in numbers[:_MONEY]), *map(int, numbers[_MONEY:])]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,17 +57,20 @@ class Scaler:
     means: tuple[float, ...]
     deviations: tuple[float, ...]
 
+    #: For `values_list` of the rows that it learns from.
+    COLUMNS = tuple(column.name for column in NUMBERS)
+
     @classmethod
-    def of(cls, books: BookQuerySet) -> Scaler:
-        """The scaler of `books`. One query; exact, since every number is whole in pennies, copies or characters."""
+    def of(cls, batches: Iterable[Iterable[Row]]) -> Scaler:
+        """The scaler of rows of COLUMNS. Exact, since every number is whole in pennies, copies or characters."""
         n = 0
         sums, squares = [0] * len(NUMBERS), [0] * len(NUMBERS)
-        for chunk in _chunks(books, NUMBERS):
-            n += len(chunk)
-            for place, column in enumerate(zip(*chunk, strict=True)):
-                whole = [int(value.scaleb(2)) for value in column] if place < _MONEY else column
-                sums[place] += sum(whole)
-                squares[place] += sum(map(mul, whole, whole))
+        for batch in batches:
+            rows = [_whole(row) for row in batch]
+            n += len(rows)
+            for place, column in enumerate(zip(*rows, strict=True)):
+                sums[place] += sum(column)
+                squares[place] += sum(map(mul, column, column))
         if not n:
             return cls((0.0,) * len(NUMBERS), (0.0,) * len(NUMBERS))
         return cls(
@@ -94,43 +78,97 @@ class Scaler:
             tuple(sqrt(n * square - total * total) / n for total, square in zip(sums, squares, strict=True)),
         )
 
-    def __call__(self, numbers: Sequence[Any]) -> tuple[float, ...]:
+    def __call__(self, numbers: Sequence[Any]) -> list[float]:
         """The z-scores of one book's NUMBERS."""
-        return tuple(
-            ((float(value) * 100 if isinstance(value, Decimal) else value) - mean) / deviation if deviation else 0.0
-            for value, mean, deviation in zip(numbers, self.means, self.deviations, strict=True)
-        )
+        return [
+            (value - mean) / deviation if deviation else 0.0
+            for value, mean, deviation in zip(_whole(numbers), self.means, self.deviations, strict=True)
+        ]
 
 
-def feature_rows(books: BookQuerySet, scale: Scale = "raw") -> Iterator[tuple[Any, ...]]:
-    """Rows of FEATURE_COLUMNS in the order of `books`. One query, and one more before it to standardize.
+def _amount(value: Any) -> Decimal:
+    """An amount of the driver with its two places."""
+    return Decimal("%.2f" % value)  # noqa: UP031 - floats and Decimals alike
 
-    Money is Decimal when raw; every number is a float when standardized, with mean and deviation of all of `books`.
+
+class FeatureShape:
+    """The numbers of a book, as they are or as z-scores, between its names and its category.
+
+    The category's number is a code, not a quantity, and is never standardized. Rows are of `with_lengths`.
     """
-    scaler = Scaler.of(books) if scale == "standard" else None
-    for chunk in _chunks(books, FEATURE_COLUMNS):
-        if scaler is None:
-            yield from chunk
-        else:
-            for row in chunk:
-                yield (*row[:2], *scaler(row[2:-2]), *row[-2:])
+
+    columns = ("id", "upc", *Scaler.COLUMNS, "category_id", "category__slug")
+
+    def __init__(self, scaler: Scaler | None = None) -> None:
+        self.scaler = scaler
+        self.flat_columns: tuple[Column, ...] = (
+            Column("id", "integer"),
+            Column("upc", "text"),
+            *(NUMBERS if scaler is None else (Column(column.name, "number") for column in NUMBERS)),
+            Column("category_id", "integer"),
+            Column("category_slug", "word"),
+        )
+        self._names = [column.name for column in self.flat_columns]
+
+    def objects(self, rows: Iterable[Row]) -> list[dict[str, Any]]:
+        return [dict(zip(self._names, cells, strict=True)) for cells in self._cells(rows, money_json)]
+
+    def flat(self, rows: Iterable[Row]) -> list[list[Any]]:
+        return list(self._cells(rows, _amount))
+
+    def _cells(self, rows: Iterable[Row], amount: Callable[[Any], Any]) -> Iterator[list[Any]]:
+        end = _NUMBERS_AT.stop
+        for row in rows:
+            numbers = row[_NUMBERS_AT]
+            if self.scaler is None:
+                shown = [*map(amount, numbers[:_MONEY]), *map(int, numbers[_MONEY:])]
+            else:
+                shown = self.scaler(numbers)
+            yield [*row[:2], *shown, *row[end : end + 2]]
 
 
-def training_rows(books: BookQuerySet) -> Iterator[tuple[Any, ...]]:
-    """Rows of TRAINING_COLUMNS in the order of `books`: text, category and numbers. One query."""
-    for chunk in _chunks(books, TRAINING_COLUMNS):
-        yield from chunk
+_JSON: dict[str, Callable[[Any], Any]] = {"money": money_json, "boolean": bool, "texts": authors_json}
 
 
-def _chunks(books: BookQuerySet, columns: Sequence[str]) -> Iterator[list[tuple[Any, ...]]]:
-    """`columns` of `books`, CHUNK rows at a time."""
-    computed = {f"_{name}": _EXPRESSIONS[name] for name in columns if name in _EXPRESSIONS}
-    paths = [f"_{name}" if name in _EXPRESSIONS else _TRAINING_PATHS.get(name, name) for name in columns]
-    chunk: list[tuple[Any, ...]] = []
-    for row in books.annotate(**computed).values_list(*paths).iterator(chunk_size=CHUNK):
-        chunk.append(row)
-        if len(chunk) == CHUNK:
-            yield chunk
-            chunk = []
-    if chunk:
-        yield chunk
+def _path(column: Column) -> str:
+    """Where `values_list` finds a column of TrainingShape."""
+    return {"category": "category__name", "category_slug": "category__slug"}.get(column.name, column.name)
+
+
+class TrainingShape:
+    """Text, category and numbers of a book, one flat row."""
+
+    flat_columns = (
+        Column("id", "integer"),
+        Column("shop", "word"),
+        Column("upc", "text"),
+        Column("title", "text"),
+        Column("authors", "texts"),
+        Column("description", "text"),
+        Column("category", "word"),
+        Column("category_slug", "word"),
+        Column("price", "money"),
+        Column("price_excl_tax", "money"),
+        Column("tax", "money"),
+        Column("currency", "word"),
+        Column("rating", "integer"),
+        Column("stock", "integer"),
+        Column("in_stock", "boolean"),
+        Column("review_count", "integer"),
+        Column("product_type", "word"),
+    )
+    columns = tuple(map(_path, flat_columns))
+
+    def objects(self, rows: Iterable[Row]) -> list[dict[str, Any]]:
+        names = [column.name for column in self.flat_columns]
+        conversions = [(column.name, _JSON[column.kind]) for column in self.flat_columns if column.kind in _JSON]
+        books = []
+        for row in rows:
+            book = dict(zip(names, row, strict=False))  # a row may be longer: keys of the order
+            for name, convert in conversions:
+                book[name] = convert(book[name])
+            books.append(book)
+        return books
+
+    def flat(self, rows: Iterable[Row]) -> list[list[Any]]:
+        return python_rows(self.flat_columns, rows)

@@ -5,8 +5,6 @@ Computed in Python from whole pennies, so that SQLite and PostgreSQL give the sa
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,10 +15,10 @@ from math import sqrt
 from typing import Any
 
 import numpy as np
-from django.conf import settings
 from django.db.models import BigIntegerField, F
 from django.db.models.functions import Cast, Round
 
+from catalog.memo import Memo
 from catalog.models import Book, Category, CrawlRun
 from catalog.revision import current_revision
 
@@ -28,6 +26,7 @@ BINS = 10
 STARS = (1, 2, 3, 4, 5)
 PLACES = 6  # of means and correlations: more digits than anybody reads, fewer than floating point makes up
 CHUNK = 5000
+ATTEMPTS = 3
 
 Ints = np.ndarray[Any, np.dtype[np.int64]]
 Floats = np.ndarray[Any, np.dtype[np.float64]]
@@ -307,58 +306,27 @@ def compute(shop: str = "", revision: int = 0) -> Statistics:
 
 
 # --- Remembering ------------------------------------------------------------------------------------------------------
-class _Memo:
-    """The latest statistics of a few shops, so that polling costs no more than asking for the revision."""
-
-    SHOPS = 32  # a few kilobytes each
-
-    def __init__(self) -> None:
-        self._kept: OrderedDict[tuple[str, str], Statistics] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def get(self, shop: str, revision: int) -> Statistics | None:
-        with self._lock:
-            kept = self._kept.get((_database(), shop))
-        return kept if kept is not None and kept.revision == revision else None
-
-    def keep(self, shop: str, statistics: Statistics) -> None:
-        with self._lock:
-            self._kept[_database(), shop] = statistics
-            self._kept.move_to_end((_database(), shop))
-            while len(self._kept) > self.SHOPS:
-                self._kept.popitem(last=False)
-
-    def clear(self) -> None:
-        with self._lock:
-            self._kept.clear()
+#: A few kilobytes each. By (shop, revision), so that polling costs no more than asking for the revision.
+memo: Memo[Statistics] = Memo(size=32)
 
 
-def _database() -> str:
-    return str(settings.DATABASES["default"]["NAME"])
+def statistics(shop: str = "", revision: int | None = None) -> Statistics:
+    """The statistics at the current revision; `revision` is what the caller read just now, and saves a query.
 
-
-memo = _Memo()
-
-
-def statistics(shop: str = "", *, attempts: int = 3) -> Statistics:
-    """The statistics at the current revision. One query while the revision stands, four after it moved.
-
-    Books and revision are read by statements of their own; numbers that a writer overtook are computed again, and are
-    not kept if that happened every time.
+    No further query while the revision stands, three after it moved. Books and revision are read by statements of
+    their own: numbers that a writer overtook are computed again, and are not kept if that happens three times.
     """
-    revision = current_revision()
-    while True:
-        if kept := memo.get(shop, revision):
+    if revision is None:
+        revision = current_revision()
+    for _ in range(ATTEMPTS):
+        if kept := memo.get((shop, revision)):
             return kept
         result = compute(shop, revision)
-        after = current_revision()
-        if after == revision:
-            memo.keep(shop, result)
-            return result
-        attempts -= 1
-        if attempts <= 0:
-            return result
-        revision = after
+        before, revision = revision, current_revision()
+        if revision == before:
+            memo.keep((shop, revision), result)
+            break
+    return result
 
 
 def last_crawl(shop: str = "") -> LastCrawl | None:
