@@ -4,7 +4,7 @@ Nothing is guessed. An amount that can be read two ways, a text that may or may 
 told: the first and the last are refused with a reason, the second stays as the shop wrote it.
 
 Every function takes time linear in its text for what shops write, and raw text is refused beyond `RAW_MAX`, so that
-no page can keep a worker busy. A record costs some 25 us; with ftfy looking at every text
+no page can keep a worker busy. A record costs some 30 us; with ftfy looking at every text
 it would be ten times as much, and that is what the fast paths below are for.
 """
 
