@@ -74,10 +74,12 @@ def read_account(pk: int, family: int | None = None) -> Account | None:
     Two queries: the account, with its login if one is asked for; the names of its permissions. One for a superuser,
     and one when the answer is None.
     """
-    login = RefreshFamily.objects.filter(pk=family, user=OuterRef("pk"), revoked_at=None)
+    logged_in: Value | Exists = Value(True)
+    if family is not None:
+        logged_in = Exists(RefreshFamily.objects.filter(pk=family, user=OuterRef("pk"), revoked_at=None))
     user = (
         User.objects.filter(pk=pk, is_active=True)
-        .annotate(logged_in=Value(True) if family is None else Exists(login))
+        .annotate(logged_in=logged_in)
         .only("username", "password", "is_active", "is_staff", "is_superuser")
         .first()
     )
@@ -157,7 +159,7 @@ def forget_changed(sender: type, instance: Any = None, **_: Any) -> None:
 
 
 # --- Roles ------------------------------------------------------------------------------------------------------------
-def roles_after_migrate(apps: Any, **_: Any) -> None:
+def roles_after_migrate(apps: Any = apps, **_: Any) -> None:
     """Signal handler: a migrate may have brought models, and with them permissions."""
     try:
         apps.get_model("auth", "Group")

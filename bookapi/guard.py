@@ -25,7 +25,7 @@ from django.contrib.auth.backends import ModelBackend
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
-from django.db.models import Case, F, Q, When
+from django.db.models import Case, F, Q, Value, When
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.crypto import salted_hmac
@@ -70,8 +70,10 @@ class GuardedBackend(ModelBackend):
     def authenticate(
         self, request: HttpRequest | None, username: str | None = None, password: str | None = None, **kwargs: Any
     ) -> User | None:
-        if request is None or username is None or password is None:
+        if username is None or password is None:
             return None
+        if request is None:  # not from the network: a command, a test
+            return super().authenticate(request, username=username, password=password, **kwargs)
         try:
             return sign_in(request, username, password)
         except LoginLocked as error:
@@ -92,8 +94,8 @@ class Count:
         over = Q(expires_at__lte=now)
         rows = LoginCounter.objects.filter(key=self.key)
         while not rows.filter(over | Q(count__lt=self.limit)).update(
-            count=Case(When(over, then=0), default=F("count")) + 1,
-            expires_at=later if self.from_last else Case(When(over, then=later), default=F("expires_at")),
+            count=Case(When(over, then=1), default=F("count") + 1),
+            expires_at=later if self.from_last else Case(When(over, then=Value(later)), default=F("expires_at")),
         ):
             ends = rows.values_list("expires_at", flat=True).first()
             if ends is not None and ends > now:

@@ -7,6 +7,7 @@ word of an access token; a refresh token is good only with its `RefreshFamily` r
 from __future__ import annotations
 
 import logging
+import re
 import threading
 import time
 import uuid
@@ -34,6 +35,7 @@ SKEW_S = 60
 #: As much of the password's stamp as an access token carries.
 STAMP_LENGTH = 16
 INT64_MAX = 2**63 - 1
+_DIGITS = re.compile(r"[1-9][0-9]{0,18}", re.ASCII)
 
 
 class InvalidToken(Exception):
@@ -121,7 +123,8 @@ def _verify(token: str, kind: Kind) -> Claims:
         raise InvalidToken
     try:
         # The algorithm is ours to say, never the token's; the key belongs to it alone.
-        raw = _jws.decode(token, token_backend.get_verifying_key(token), algorithms=[token_backend.algorithm])
+        key = token_backend.get_verifying_key(token)  # type: ignore[arg-type]  # text is right
+        raw = _jws.decode(token, key, algorithms=[token_backend.algorithm])
         payload = orjson.loads(raw)
     except (jwt.PyJWTError, ValueError) as error:  # ValueError: not JSON, or text that no encoding can carry
         raise InvalidToken from error
@@ -136,8 +139,6 @@ def _checked(payload: Any, kind: Kind, now: float) -> Claims:
     if not isinstance(payload, dict):
         raise InvalidToken
     lifetime = api_settings.ACCESS_TOKEN_LIFETIME if kind is Kind.ACCESS else api_settings.REFRESH_TOKEN_LIFETIME
-    subject, family, jti = payload.get("sub"), payload.get("fam"), payload.get("jti")
-    stamp = payload.get("pwd", "" if kind is Kind.REFRESH else None)
     good = (
         payload.get("token_type") == kind.value
         and payload.get("iss") == api_settings.ISSUER
@@ -145,15 +146,13 @@ def _checked(payload: Any, kind: Kind, now: float) -> Claims:
         and _is_time(payload.get("exp"), now, now + lifetime.total_seconds() + SKEW_S)
         and _is_time(payload.get("iat"), 0, now + SKEW_S)
         and _is_time(payload.get("nbf", 1), 0, now)
-        and isinstance(subject, str)
-        and isinstance(jti, str)
-        and isinstance(stamp, str)
-        and type(family) is int
-        and 0 < family <= INT64_MAX
     )
-    if not good or not (subject.isascii() and subject.isdecimal() and 0 < int(subject) <= INT64_MAX):
-        raise InvalidToken
-    return Claims(account=int(subject), family=family, jti=jti, stamp=stamp, expires_at=payload["exp"])
+    match payload:
+        case {"sub": str(subject), "fam": int(family), "jti": str(jti)} if good and _DIGITS.fullmatch(subject):
+            account, stamp = int(subject), payload.get("pwd", "")
+            if account <= INT64_MAX and 0 < family <= INT64_MAX and isinstance(stamp, str):
+                return Claims(account=account, family=family, jti=jti, stamp=stamp, expires_at=payload["exp"])
+    raise InvalidToken
 
 
 def _is_time(value: Any, after: float, until: float) -> bool:

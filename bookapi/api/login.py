@@ -15,10 +15,10 @@ from rest_framework.parsers import FormParser, MultiPartParser
 from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.settings import api_settings
 from rest_framework.views import APIView
 
 from bookapi import guard, tokens
+from bookapi.api.formats import JSONParser
 from bookapi.auth import account_for_writing
 from bookapi.errors import problems
 from bookapi.tokens import InvalidToken, TokenPair
@@ -73,7 +73,7 @@ class TokenView(APIView):
 
     authentication_classes = ()
     permission_classes = (AllowAny,)
-    parser_classes = (*api_settings.DEFAULT_PARSER_CLASSES, FormParser, MultiPartParser)
+    parser_classes = (JSONParser, FormParser, MultiPartParser)
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
