@@ -16,8 +16,7 @@ from typing import Any, Literal
 from django.db.models.functions import Length
 
 from catalog.export import Column
-from catalog.querysets import BookQuerySet
-from catalog.rows import Row, authors_json, money_json, python_rows
+from catalog.rows import Row, Rows, authors_json, money_json, python_rows
 
 Scale = Literal["raw", "standard"]
 
@@ -37,9 +36,10 @@ _MONEY = sum(column.kind == "money" for column in NUMBERS)
 _NUMBERS_AT = slice(2, 2 + len(NUMBERS))  # behind id and UPC
 
 
-def with_lengths(books: BookQuerySet) -> BookQuerySet:
+def with_lengths(books: Rows) -> Rows:
     """The books with the numbers that are no fields of theirs."""
-    return books.annotate(title_length=Length("title"), description_length=Length("description"))
+    measured: Rows = books.annotate(title_length=Length("title"), description_length=Length("description"))
+    return measured
 
 
 def _whole(numbers: Sequence[Any]) -> list[int]:

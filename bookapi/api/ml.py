@@ -181,7 +181,7 @@ def _answer(
     """The list in the negotiated format: a page, or the whole set as a file."""
     if request.accepted_renderer.format == "json":
         wanted = PageRequest.of(values["page_size"], values["page"], values["cursor"])
-        return answer(request, source, shape, ordering, wanted, revision)
+        return answer(request, source, shape, ordering=ordering, wanted=wanted, revision=revision)
     for parameter in ("page", "page_size", "cursor"):
         if values[parameter] is not None:
             raise invalid(parameter, "A file is the whole filtered set and has no pages.", "contradiction")
@@ -401,6 +401,11 @@ class IsAccount(BasePermission):
         return isinstance(request.user, Account)
 
 
+def _account(request: Request) -> int:
+    assert isinstance(request.user, Account)  # noqa: S101 - the permission has seen to it
+    return request.user.pk
+
+
 class Predictions(ReadingViewSet):
     """Predictions of outside models. Every account sees its own."""
 
@@ -419,7 +424,7 @@ class Predictions(ReadingViewSet):
     )
     def list(self, request: Request) -> HttpResponseBase:
         values = PREDICTIONS.read(request)
-        account = request.user.pk
+        account = _account(request)
         found = Prediction.objects.filter(account=account)
         names = [name for name in ("model", "model_version", "book") if values[name] is not None]
         for name in names:
@@ -448,7 +453,7 @@ class Predictions(ReadingViewSet):
     def create(self, request: Request) -> HttpResponse:
         NOTHING.read(request)
         check_size(request)
-        predictions = read_predictions(request.data, request.user.pk)
+        predictions = read_predictions(request.data, _account(request))
         try:
             stored = store(predictions)
         except IntegrityError:  # a book went away between our look and the insert

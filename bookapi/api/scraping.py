@@ -237,7 +237,9 @@ class Runs(ReadingViewSet):
                 found = found.filter(**{name: values[name]})
         signature = f"runs&shop={values['shop']!r}&state={values['state']!r}"
         wanted = PageRequest.of(values["page_size"], values["page"], values["cursor"])
-        response = answer(request, Filtered(found, signature), RunShape(), NEWEST_FIRST, wanted, revision=None)
+        response = answer(
+            request, Filtered(found, signature), RunShape(), ordering=NEWEST_FIRST, wanted=wanted, revision=None
+        )
         response.headers["Cache-Control"] = "no-store"
         return response
 
