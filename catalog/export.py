@@ -25,6 +25,10 @@ Batches = Iterable[Sequence[Sequence[Any]]]
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
+#: Times end in Z. One without a zone is UTC: that is how SQLite's driver gives them.
+JSON = orjson.OPT_UTC_Z | orjson.OPT_NAIVE_UTC
+
+
 @dataclass(frozen=True, slots=True)
 class Column:
     """A column of a flat table, and the Python type of its cells; every cell may be None.
@@ -92,7 +96,7 @@ _CELLS: dict[Kind, Callable[[Any], Any]] = {
 def ndjson_chunks(batches: Iterable[Iterable[Any]]) -> Iterator[bytes]:
     """One JSON value a line. The objects are dumped by orjson as they are."""
     for batch in batches:
-        yield b"".join(orjson.dumps(value, option=orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE) for value in batch)
+        yield b"".join(orjson.dumps(value, option=JSON | orjson.OPT_APPEND_NEWLINE) for value in batch)
 
 
 class _Pipe(io.RawIOBase):

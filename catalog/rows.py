@@ -6,7 +6,7 @@ datetime of every text, only for JSON to turn both back into text: most of what 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -62,8 +62,8 @@ KINDS: dict[str, Kind] = {
 
 
 # --- Values -----------------------------------------------------------------------------------------------------------
-# SQLite gives money as float, times as text (UTC), truth as 0 and 1; PostgreSQL gives Decimal, datetime and bool.
-# Both give JSON as text.
+# SQLite gives money as float and times without their zone, which is UTC; PostgreSQL gives Decimals and aware times.
+# Both give truth as bool and JSON as text.
 
 
 def money_json(value: Any) -> orjson.Fragment:
@@ -71,9 +71,8 @@ def money_json(value: Any) -> orjson.Fragment:
     return orjson.Fragment("%.2f" % value)  # noqa: UP031 - twice as fast as format(), and takes floats and Decimals
 
 
-def time_json(value: Any) -> Any:
-    """A time for orjson, which writes RFC 3339 in UTC."""
-    return f"{value[:10]}T{value[11:]}Z" if type(value) is str else value
+def aware(value: datetime) -> datetime:
+    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
 def authors_json(value: str) -> Any:
@@ -82,15 +81,12 @@ def authors_json(value: str) -> Any:
 
 _JSON: dict[Kind, Callable[[Any], Any]] = {
     "money": money_json,
-    "time": time_json,
-    "boolean": bool,
     "texts": authors_json,
     "json": orjson.loads,
 }
 _PYTHON: dict[Kind, Callable[[Any], Any]] = {
     "money": lambda value: Decimal("%.2f" % value),  # noqa: UP031
-    "time": lambda value: datetime.fromisoformat(value).replace(tzinfo=UTC) if type(value) is str else value,
-    "boolean": bool,
+    "time": aware,
     "texts": authors_json,
     "json": orjson.loads,
 }
@@ -114,7 +110,7 @@ class BookShape:
         )
 
     def objects(self, rows: Iterable[Row]) -> list[dict[str, Any]]:
-        """Books for orjson."""
+        """Books for orjson, which has to take a time without zone for UTC (`OPT_NAIVE_UTC`)."""
         fields, conversions, slug = self.fields, self._json, self._slug
         books = []
         for row in rows:
@@ -181,7 +177,7 @@ def counted(queryset: Rows, connection: BaseDatabaseWrapper | None = None) -> in
     return int(rows[0][0])
 
 
-def batches(queryset: Rows, connection: BaseDatabaseWrapper, size: int = 1000) -> Iterator[Sequence[Row]]:
+def batches(queryset: Rows, connection: BaseDatabaseWrapper, size: int = 1000) -> Generator[Sequence[Row], None, None]:
     """Rows in batches, in memory that does not grow with their number. Inside of `snapshot`."""
     sql, params = compiled(queryset, connection)
     if not sql:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from functools import cache
 from typing import Any
 
@@ -49,7 +50,6 @@ from catalog.rows import (
     money_json,
     run,
     snapshot,
-    time_json,
 )
 from catalog.search import WORDS_MAX, search, words_of
 
@@ -398,8 +398,8 @@ def _export(request: Request, source: Filtered | Prepared, values: Mapping[str, 
 
 
 def _batches(rows: Any, convert: Any) -> Iterator[Any]:
-    with snapshot() as own:
-        for batch in batches(rows, own, size=EXPORT_ROWS):
+    with snapshot() as own, closing(batches(rows, own, EXPORT_ROWS)) as read:
+        for batch in read:
             yield convert(batch)
 
 
@@ -509,4 +509,4 @@ class BookViewSet(ReadingViewSet):
 
 def observation(row: Sequence[Any]) -> dict[str, Any]:
     at, price, stock, rating = row
-    return {"at": time_json(at), "price": money_json(price), "stock": stock, "rating": rating}
+    return {"at": at, "price": money_json(price), "stock": stock, "rating": rating}

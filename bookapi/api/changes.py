@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -25,7 +26,7 @@ from bookapi.api.views import ReadingViewSet
 from bookapi.errors import problems
 from catalog.export import Column
 from catalog.models import Change
-from catalog.rows import MONEY_FIELDS, Row, Rows, batches, compiled, python_rows, run, snapshot, time_json
+from catalog.rows import MONEY_FIELDS, Row, Rows, batches, compiled, python_rows, run, snapshot
 
 LIMIT = 100
 LIMIT_MAX = 1000
@@ -190,7 +191,7 @@ def _change(row: Row) -> dict[str, Any]:
         "book": {"id": book, "shop": shop, "upc": upc},
         "kind": kind,
         "fields": {} if fields == "{}" else _fields(orjson.loads(fields)),
-        "at": time_json(at),
+        "at": at,
     }
 
 
@@ -204,12 +205,12 @@ def _fields(fields: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
 
 
 def _flat(rows: Rows) -> Iterator[list[list[Any]]]:
-    with snapshot() as connection:
-        for batch in batches(rows, connection, EXPORT_ROWS):
+    with snapshot() as connection, closing(batches(rows, connection, EXPORT_ROWS)) as read:
+        for batch in read:
             yield python_rows(COLUMNS, batch)
 
 
 def _objects(rows: Rows) -> Iterator[list[dict[str, Any]]]:
-    with snapshot() as connection:
-        for batch in batches(rows, connection, EXPORT_ROWS):
+    with snapshot() as connection, closing(batches(rows, connection, EXPORT_ROWS)) as read:
+        for batch in read:
             yield [_change(row) for row in batch]

@@ -17,12 +17,12 @@ from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 
 from bookapi.api.params import query_of
-from catalog.export import Column, csv_chunks, ndjson_chunks, parquet_chunks
+from catalog.export import JSON, Column, csv_chunks, ndjson_chunks, parquet_chunks
 
 
 def dumps(data: Any) -> bytes:
     """JSON as all our answers carry it: UTC times end in Z, decimals keep their places (51.50)."""
-    return orjson.dumps(data, default=_default, option=orjson.OPT_UTC_Z)
+    return orjson.dumps(data, default=_default, option=JSON)
 
 
 def _default(value: Any) -> Any:

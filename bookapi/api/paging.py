@@ -11,8 +11,9 @@ import threading
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from decimal import Decimal
 from functools import cache, lru_cache
 from hashlib import blake2b
@@ -36,7 +37,7 @@ from rest_framework.request import Request
 from bookapi.api.conditional import base_url
 from bookapi.api.formats import dumps, streamed
 from bookapi.api.params import Parameter, WholeNumber, Words, invalid, query_of
-from catalog.rows import Row, Rows, batches, compiled, counted, run, snapshot, time_json
+from catalog.rows import Row, Rows, aware, batches, compiled, counted, run, snapshot
 
 PAGE_SIZE = 20
 PAGE_SIZE_MAX = 1000
@@ -64,8 +65,7 @@ class Key:
         if self.kind == "money":
             return "%.2f" % value  # noqa: UP031 - floats and Decimals alike
         if self.kind == "time":
-            value = time_json(value)
-            return value if isinstance(value, str) else value.astimezone(UTC).isoformat()
+            return aware(value).isoformat()
         return value
 
     def load(self, value: Any) -> Any:
@@ -437,9 +437,10 @@ def _everything(source: Source, shape: Shape, ordering: Ordering) -> Iterator[by
         yield b'{"count":%d,"next":null,"previous":null,"results":[' % counted(rows, connection)
         rows = rows.order_by(*ordering.columns(backwards=False)).values_list(*shape.columns)
         comma = b""
-        for batch in batches(rows, connection, STREAM_ROWS):
-            yield comma + dumps(shape.objects(batch))[1:-1]
-            comma = b","
+        with closing(batches(rows, connection, STREAM_ROWS)) as read:
+            for batch in read:
+                yield comma + dumps(shape.objects(batch))[1:-1]
+                comma = b","
         yield b"]}"
 
 

@@ -6,7 +6,6 @@ from typing import Any
 
 from django.http import HttpResponse
 from rest_framework.renderers import BaseRenderer
-from rest_framework.request import Request
 from rest_framework.viewsets import ViewSet
 
 from bookapi.api.formats import JSONRenderer
@@ -18,6 +17,6 @@ class ReadingViewSet(ViewSet):
     metadata_class = None
     renderer_classes: list[type[BaseRenderer]] = [JSONRenderer]  # others in bookapi.urls, where a whole set can be had
 
-    def options(self, request: Request, *args: Any, **kwargs: Any) -> Any:
+    def options(self, request: Any, *args: Any, **kwargs: Any) -> Any:
         """Which methods there are; DRF writes them into `Allow`."""
         return HttpResponse(status=204)

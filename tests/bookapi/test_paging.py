@@ -1,0 +1,190 @@
+"""Pages by cursor: every book exactly once, in order, forwards and backwards."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from operator import attrgetter
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import orjson
+import pytest
+from django.test import Client
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from bookapi.api import paging
+from bookapi.api.books import ORDERINGS
+from catalog.models import Book
+from tests.factories import change_book, make_book, make_books, save_books, unsaved_book
+
+BOOKS = "/api/v1/books"
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+#: Of every plane and case, with spaces and accents; NUL cannot be stored.
+LETTERS = st.characters(codec="utf-8", exclude_characters="\0", categories=["L", "N", "P", "Z"])
+rows = st.lists(
+    st.fixed_dictionaries(
+        {
+            "title": st.text(LETTERS, max_size=3),
+            "price": st.sampled_from(["0.00", "0.10", "0.30", "10.00", "10.01", "99999999.99"]),
+            "rating": st.integers(1, 5),
+            "stock": st.integers(0, 3),
+            "updated_at": st.integers(0, 3).map(lambda n: START + timedelta(microseconds=n)),
+        }
+    ),
+    max_size=12,
+)
+
+
+def walk(reader: Client, address: str, direction: str) -> list[list[int]]:
+    """Ids of the pages from an address on, following `next` or `previous`."""
+    pages = []
+    while address:
+        answer = reader.get(address)
+        assert answer.status_code == 200, answer.content
+        body = answer.json()
+        pages.append([book["id"] for book in body["results"]])
+        address = body[direction]
+        assert len(pages) < 100, "the walk does not end"
+    return pages
+
+
+def in_order(ordering: str) -> list[int]:
+    """Ids as Python sorts the books: by the keys of the ordering from the last to the first, each in its direction."""
+    books = list(Book.objects.all())
+    for key in reversed(ORDERINGS[ordering].keys):
+        books.sort(key=attrgetter(key.column), reverse=key.descending)
+    return [book.pk for book in books]
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=rows, ordering=st.sampled_from(sorted(ORDERINGS)), size=st.integers(1, 5))
+def test_following_next_gives_every_book_once_and_previous_leads_back(
+    reader: Client, data: list[dict[str, Any]], ordering: str, size: int
+) -> None:
+    Book.objects.all().delete()
+    save_books(unsaved_book(**fields) for fields in data)
+    paging.forget_counts()
+    expected = in_order(ordering)
+
+    start = f"{BOOKS}?ordering={ordering}&page_size={size}"
+    pages = walk(reader, start, "next")
+    assert [pk for page in pages for pk in page] == expected
+    assert all(len(page) == size for page in pages[:-1])
+
+    last = start
+    while following := reader.get(last).json()["next"]:
+        last = following
+    back = walk(reader, last, "previous")
+    assert [pk for page in reversed(back) for pk in page] == expected
+
+
+@pytest.mark.parametrize("query", ["q=book", "min_price=10&category=travel", "listed=any&ordering=-rating,price"])
+def test_filtered_lists_are_walked_as_well(reader: Client, query: str) -> None:
+    make_books(23)
+    whole = [book["id"] for book in reader.get(f"{BOOKS}?{query}&page_size=1000").json()["results"]]
+    assert len(whole) > 4
+    pages = walk(reader, f"{BOOKS}?{query}&page_size=4", "next")
+    assert [pk for page in pages for pk in page] == whole
+
+
+def test_prepared_and_filtered_queries_agree(reader: Client) -> None:
+    make_books(30)
+    for ordering in ORDERINGS:
+        query = f"ordering={ordering}&page_size=7"
+        prepared = walk(reader, f"{BOOKS}?{query}", "next")
+        assert prepared == walk(reader, f"{BOOKS}?{query}&listed=true", "next"), ordering
+
+
+def test_page_numbers_work_and_their_links_lead_on(reader: Client) -> None:
+    ids = [book.pk for book in make_books(5)]
+    second = reader.get(BOOKS, {"page": 2, "page_size": 2}).json()
+    assert [book["id"] for book in second["results"]] == ids[2:4]
+    assert [book["id"] for book in reader.get(second["next"]).json()["results"]] == ids[4:]
+    assert [book["id"] for book in reader.get(second["previous"]).json()["results"]] == ids[:2]
+    assert reader.get(second["previous"]).json()["previous"] is None
+    assert reader.get(BOOKS, {"page": 3, "page_size": 2}).json()["next"] is None
+
+
+def test_a_page_after_the_last_is_404_but_an_empty_list_has_a_first(reader: Client) -> None:
+    assert reader.get(BOOKS, {"page": 1}).json() == {"count": 0, "next": None, "previous": None, "results": []}
+    make_books(2)
+    assert reader.get(BOOKS, {"page": 2}).status_code == 404
+    assert reader.get(BOOKS, {"page": 10**9, "page_size": 1000}).status_code == 404
+
+
+def test_links_keep_the_query(reader: Client) -> None:
+    make_books(3, category="Café & Bar")
+    link = reader.get(BOOKS, {"category": ["Café & Bar", "x"], "page_size": 1, "page": 2, "fields": "id"}).json()[
+        "next"
+    ]
+    parts = urlsplit(link)
+    query = parse_qs(parts.query)
+    assert (parts.scheme, parts.netloc, parts.path) == ("http", "testserver", BOOKS)
+    assert query.pop("cursor")
+    assert query == {"category": ["Café & Bar", "x"], "page_size": ["1"], "fields": ["id"]}
+
+
+def test_links_begin_with_the_public_url(reader: Client, settings: Any) -> None:
+    settings.PUBLIC_URL = "https://books.example/shop"
+    make_books(2)
+    link = reader.get(BOOKS, {"page_size": 1}).json()["next"]
+    assert link.startswith("https://books.example/shop/api/v1/books?page_size=1&cursor=")
+
+
+def cursor_of(reader: Client, query: str) -> str:
+    return parse_qs(urlsplit(reader.get(f"{BOOKS}?{query}").json()["next"]).query)["cursor"][0]
+
+
+def test_a_cursor_that_was_changed_is_refused(reader: Client) -> None:
+    make_books(3)
+    cursor = cursor_of(reader, "page_size=1")
+    assert reader.get(BOOKS, {"cursor": cursor, "page_size": 1}).status_code == 200
+    changed = {cursor[:i] + ("B" if c != "B" else "C") + cursor[i + 1 :] for i, c in enumerate(cursor)}
+    for bad in {*changed, cursor[:-1], cursor + "A", cursor + "=", "", "x", "é", "A" * 4000, "A" * 4001} - {""}:
+        answer = reader.get(BOOKS, {"cursor": bad, "page_size": 1})
+        assert answer.status_code == 400, bad
+        assert answer.json()["errors"][0]["field"] == "cursor"
+
+
+@pytest.mark.parametrize("other", ["ordering=price", "category=travel", "min_price=1", "q=book"])
+def test_a_cursor_belongs_to_its_filters_and_order(reader: Client, other: str) -> None:
+    make_books(3)
+    cursor = cursor_of(reader, "page_size=1")
+    assert reader.get(f"{BOOKS}?page_size=1&{other}&cursor={cursor}").status_code == 400
+    assert reader.get(f"{BOOKS}?page_size=2&fields=id&cursor={cursor}").status_code == 200
+
+
+@pytest.mark.parametrize("query", ["page=1", "page_size=all"])
+def test_a_cursor_stands_alone(reader: Client, query: str) -> None:
+    make_books(3)
+    cursor = cursor_of(reader, "page_size=1")
+    assert reader.get(f"{BOOKS}?{query}&cursor={cursor}").status_code == 400
+
+
+def test_books_that_come_and_go_neither_repeat_nor_skip_others(reader: Client) -> None:
+    books = make_books(6)
+    first = reader.get(BOOKS, {"page_size": 3}).json()
+    change_book(books[0], listed=False)
+    change_book(books[2], listed=False)  # the one where the page ended
+    make_book(title="new")
+    rest = [book["id"] for book in reader.get(first["next"]).json()["results"]]
+    assert rest == [book.pk for book in books[3:6]]
+
+
+def test_everything_is_one_answer_of_the_same_shape(reader: Client) -> None:
+    ids = [book.pk for book in make_books(paging.STREAM_ROWS * 2 + 1)]
+    answer = reader.get(BOOKS, {"page_size": "all"})
+    assert answer.streaming
+    body = orjson.loads(b"".join(answer))
+    assert list(body) == ["count", "next", "previous", "results"]
+    assert body["count"] == len(ids)
+    assert body["next"] is body["previous"] is None
+    assert [book["id"] for book in body["results"]] == ids
+    assert body["results"][0] == reader.get(f"{BOOKS}/{ids[0]}").json()
+
+
+def test_everything_of_nothing_is_an_empty_list(reader: Client) -> None:
+    answer = reader.get(BOOKS, {"page_size": "all"})
+    assert b"".join(answer) == b'{"count":0,"next":null,"previous":null,"results":[]}'
