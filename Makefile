@@ -1,0 +1,86 @@
+# Everything a person does with a checkout. `make` alone lists it.
+.DEFAULT_GOAL := help
+.PHONY: help setup run serve crawl test lint bench schema requirements clean
+
+PORT ?= 8000
+ARGS ?=
+
+# Relative, because a checkout's path may hold spaces; and tools are run as modules, because the first line of a script
+# in .venv/bin holds that path as well.
+PY := .venv/bin/python
+# The first of these that is Python 3.11 or newer. `make setup PYTHON=/path/to/python` chooses another one.
+PYTHON ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11,$(shell \
+	$(name) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(name))))
+
+# An unpacked archive has no .git and would be taken for a release; at this end of a Makefile it is somebody's desk.
+ifeq ($(ENVIRONMENT)$(wildcard .git .env),)
+export ENVIRONMENT := development
+endif
+
+help: ## List what can be made
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 20
+
+setup: .venv/dev.stamp ## Install everything, the tools of development too, into .venv
+
+run: .venv/base.stamp ## Serve, and fill the catalogue from a shop: PORT=8000, ARGS="--practice", ARGS="--no-crawl"
+	$(PY) manage.py quickstart --port $(PORT) $(ARGS)
+
+serve: .venv/base.stamp ## Serve alone, log lines on the terminal: PORT=8000, ARGS="--host 0.0.0.0"
+	$(PY) manage.py migrate --no-input --verbosity 0
+	$(PY) manage.py serve --port $(PORT) $(ARGS)
+
+crawl: .venv/base.stamp ## Read the configured shop: ARGS="-a limit=20", ARGS="-a resume=7"
+	$(PY) manage.py migrate --no-input --verbosity 0
+	$(PY) -m scrapy crawl books $(ARGS)
+
+test: .venv/dev.stamp ## Run the tests on SQLite, then those that need a database on PostgreSQL: ARGS="-k price"
+	$(PY) -m tests.run $(ARGS)
+
+lint: .venv/dev.stamp ## Check style, types, import rules, migrations and the committed schema
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+	$(PY) -c 'from importlinter.cli import lint_imports_command; lint_imports_command()'
+	$(PY) manage.py makemigrations --check --dry-run --verbosity 0
+	$(PY) manage.py spectacular --validate --fail-on-warn --file .venv/schema.yml
+	@cmp -s docs/schema.yml .venv/schema.yml || { echo 'docs/schema.yml is not what the code says: make schema'; exit 1; }
+
+bench: .venv/dev.stamp ## Measure serving, ingest and crawling: ARGS= chooses
+	$(PY) -m benchmarks $(ARGS)
+
+schema: .venv/dev.stamp ## Write docs/schema.yml, the committed OpenAPI description
+	$(PY) manage.py spectacular --validate --fail-on-warn --file docs/schema.yml
+
+requirements: .venv/dev.stamp ## Resolve requirements/*.in anew, with hashes, for every Python from 3.11
+	cd requirements && ../$(PY) -m uv pip compile --universal --python-version 3.11 --generate-hashes --no-header \
+		--no-emit-index-url --quiet --upgrade base.in --output-file base.txt
+	cd requirements && ../$(PY) -m uv pip compile --universal --python-version 3.11 --generate-hashes --no-header \
+		--no-emit-index-url --quiet --upgrade dev.in --output-file dev.txt
+
+clean: ## Remove .venv and what tools leave behind; the catalogue in var/ stays
+	rm -rf .venv static .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# --- How .venv is made ------------------------------------------------------------------------------------------------
+# A stamp for each set, so that nothing is installed twice, and `make run` does not wait for the tools of development.
+# The files name every package with its hashes, so there is nothing to resolve: --no-deps.
+INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes
+
+.venv/base.stamp: requirements/base.txt | .venv/bin/python
+	@echo 'Installing what the product needs into .venv (a minute or so, once)'
+	@$(INSTALL) -r requirements/base.txt
+	@touch $@
+
+.venv/dev.stamp: requirements/dev.txt .venv/base.stamp
+	@echo 'Installing what tests and checks need'
+	@$(INSTALL) -r requirements/dev.txt
+	@touch $@
+
+.venv/bin/python:
+	@test -n '$(PYTHON)' || { echo 'Python 3.11 or newer is needed; python3 here is' \
+		"$$(python3 --version 2>&1). Name another one: make setup PYTHON=/path/to/python"; exit 1; }
+	@'$(PYTHON)' -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "$(PYTHON) is $$('$(PYTHON)' --version 2>&1); 3.11 or newer is needed"; exit 1; }
+	@'$(PYTHON)' -c 'import venv, ensurepip' 2>/dev/null || { \
+		echo '$(PYTHON) has no venv module (on Debian and Ubuntu: apt install python3-venv)'; exit 1; }
+	@'$(PYTHON)' -m venv .venv

@@ -1,0 +1,35 @@
+"""`manage.py quickstart`: what `make run` does."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+from rich.console import Console
+
+from bookapi.quickstart import PRACTICE_PORT, CannotRun, Options, run
+
+
+class Command(BaseCommand):
+    help = "Serve the API on this machine and fill the catalogue: from the live shop, or from a practice shop."
+    # Checks of tables that are not migrated yet would only be noise before the first migrate.
+    requires_system_checks: list[str] = []
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--port", type=int, default=8000, help="of the API (default 8000)")
+        parser.add_argument("--no-crawl", action="store_true", help="serve what the catalogue holds")
+        parser.add_argument(
+            "--practice", action="store_true", help="read the practice shop without asking the live one"
+        )
+        parser.add_argument("--practice-port", type=int, default=PRACTICE_PORT, help=f"(default {PRACTICE_PORT})")
+
+    def handle(self, *, port: int, no_crawl: bool, practice: bool, practice_port: int, **_: Any) -> None:
+        console = Console(soft_wrap=False, highlight=False)
+        options = Options(port=port, crawl=not no_crawl, practice=practice, practice_port=practice_port)
+        try:
+            run(options, console)
+        except CannotRun as error:
+            raise CommandError(str(error)) from error
+        except KeyboardInterrupt:
+            console.print("Ended.")

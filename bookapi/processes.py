@@ -1,0 +1,96 @@
+"""Child processes that end when we do: in order when we end, at once when we are killed."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Any, Self
+
+#: Seconds a child has to finish its work after SIGTERM. A crawl writes its last batch and closes its run.
+GRACE_S = 8.0
+_PR_SET_PDEATHSIG = 1
+# Loaded here, because nothing may be imported between fork and exec.
+_libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+
+
+class Child:
+    """A process in a group of its own, ended with everything it started.
+
+    Its own group, because Ctrl-C on a terminal goes to every process of the foreground group: the crawl would get it
+    from the terminal and once more from us, and take the second one for "stop at once".
+
+    On Linux the kernel sends it SIGTERM when the thread that started it dies, so that `kill -9` of the parent leaves
+    no process behind that holds a port. Start children from the main thread alone. Other systems have no such call.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        environment: Mapping[str, str] | None = None,
+        stdout: int | IO[Any] | None = None,
+        stderr: int | IO[Any] | None = None,
+        cwd: Path | None = None,
+    ) -> None:
+        self.name = name
+        self.process = subprocess.Popen(
+            command,
+            env={**os.environ, **(environment or {})},
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=stderr,
+            process_group=0,
+            preexec_fn=_die_with(os.getpid()),  # noqa: PLW1509 - one system call
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    def code(self) -> int | None:
+        """The exit code; None while it runs."""
+        return self.process.poll()
+
+    def stop(self) -> None:
+        """Ask it to end; after `GRACE_S` seconds end it and its descendants. Does nothing twice."""
+        if self.code is None:
+            self.process.terminate()
+            try:
+                self.process.wait(GRACE_S)
+            except subprocess.TimeoutExpired:
+                self._signal_group(signal.SIGKILL)
+                self.process.wait()
+        # A worker that outlived its parent is still in the group.
+        self._signal_group(signal.SIGKILL)
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+
+    def _signal_group(self, number: signal.Signals) -> None:
+        # Nobody is left, or zombies alone, which macOS calls a question of permission.
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, number)
+
+
+def _die_with(parent: int) -> Any:
+    """What the child does between fork and exec; None where the system cannot."""
+    if _libc is None:
+        return None
+    prctl = _libc.prctl
+
+    def ask_for_signal() -> None:
+        prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+        if os.getppid() != parent:  # it died before we asked
+            os._exit(1)
+
+    return ask_for_signal

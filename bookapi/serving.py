@@ -1,0 +1,47 @@
+"""How the server is started: the same way for `make run`, `make serve` and a container."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from contextlib import closing
+
+#: Requests at work in one process at once. SQLite has one writer and Python one running thread: a few threads let a
+#: short request pass a long export, more of them only wait for each other.
+BLOCKING_THREADS = 8
+#: Requests accepted beyond those; the rest wait in the kernel's queue, where they cost nothing.
+BACKPRESSURE = 64
+
+
+def server_command(host: str, port: int, workers: int = 1) -> list[str]:
+    """The arguments of granian. Its access log is off: `bookapi.logs` writes a line for every request.
+
+    Rate limits and the account cache belong to a process, so with `workers` the limits multiply.
+    """
+    return [
+        sys.executable, "-m", "granian", "--interface", "wsgi", "--host", host, "--port", str(port),
+        "--workers", str(workers), "--blocking-threads", str(BLOCKING_THREADS), "--backpressure", str(BACKPRESSURE),
+        "--http", "1", "--no-ws", "--no-access-log", "--respawn-failed-workers", "--workers-kill-timeout", "5",
+        "bookapi.wsgi:application",
+    ]  # fmt: skip
+
+
+def is_free(host: str, port: int) -> bool:
+    """Whether nobody listens there. Asked before the server starts, which would share the port without a word."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with closing(socket.socket(family, kind, protocol)) as probe:
+            # A port whose last connections are still closing is free.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+            return True
+    except OSError:
+        return False
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """A port that was free a moment ago."""
+    with closing(socket.socket()) as probe:
+        probe.bind((host, 0))
+        port: int = probe.getsockname()[1]
+        return port
