@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import environ
 from django.core.exceptions import ImproperlyConfigured
@@ -22,12 +23,14 @@ ENVIRONMENT = env.choice(
 )
 DEVELOPMENT = ENVIRONMENT == "development"
 DEBUG = env.boolean("DEBUG", False)
-VAR_DIR = Path(env.text("VAR_DIR", str(BASE_DIR / "var")))
+if DEBUG and not DEVELOPMENT:
+    raise ImproperlyConfigured("DEBUG is true in production: its error pages show settings and data to everybody.")
+VAR_DIR = BASE_DIR / env.text("VAR_DIR", "var")  # a relative one is meant from here, whoever starts us
 VERSION = "0.1.0"
 
 SECRET_KEY = env.text("SECRET_KEY") or (env.kept_secret(VAR_DIR / "secret_key") if DEVELOPMENT else "")
 if len(SECRET_KEY) < 32:
-    raise ImproperlyConfigured("SECRET_KEY must be set in production, to 32 characters or more.")
+    raise ImproperlyConfigured("SECRET_KEY needs 32 characters or more, and must be set in production.")
 
 ALLOWED_HOSTS = env.words("ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"] if DEVELOPMENT else [])
 if not ALLOWED_HOSTS:
@@ -84,6 +87,10 @@ USE_TZ = True
 TIME_ZONE = "UTC"
 STATIC_URL = "/static/"
 STATIC_ROOT = BASE_DIR / "static"
+# On a desk the files come from the packages as they are; an image collects them once, with `collectstatic`.
+WHITENOISE_USE_FINDERS = DEVELOPMENT
+if DEVELOPMENT:
+    STATIC_ROOT.mkdir(exist_ok=True)  # WhiteNoise warns where there is none
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # --- Database ---------------------------------------------------------------------------------------------------------
@@ -97,13 +104,17 @@ SQLITE_OPTIONS: dict[str, Any] = {
 
 
 def _database() -> dict[str, Any]:
-    url = env.text("DATABASE_URL", f"sqlite:///{VAR_DIR / 'catalogue.sqlite3'}")
-    config: dict[str, Any] = dict(environ.Env.db_url_config(url))
+    config = _database_address()
     engine = config.get("ENGINE", "")
     if engine.endswith("sqlite3"):
         VAR_DIR.mkdir(parents=True, exist_ok=True)
         # Tests use a file as well: several connections to one database in memory do not behave like the real thing.
-        return {**config, "OPTIONS": SQLITE_OPTIONS, "TEST": {"NAME": str(VAR_DIR / "test.sqlite3")}}
+        return {
+            **config,
+            "NAME": str(BASE_DIR / config["NAME"]),
+            "OPTIONS": SQLITE_OPTIONS,
+            "TEST": {"NAME": str(VAR_DIR / "test.sqlite3")},
+        }
     if engine.endswith(("postgresql", "psycopg2")):
         # A new connection costs more than most requests; a dead one is noticed before it is used.
         return {
@@ -113,6 +124,21 @@ def _database() -> dict[str, Any]:
             "CONN_HEALTH_CHECKS": True,
         }
     raise ImproperlyConfigured("DATABASE_URL must begin with sqlite:/// or postgres://")
+
+
+def _database_address() -> dict[str, Any]:
+    """Engine, name, host and the rest from DATABASE_URL, or a file in VAR_DIR."""
+    url = env.text("DATABASE_URL")
+    if not url:
+        # Not written as an address: a folder's name may hold a "#" or a "%".
+        return {"ENGINE": "django.db.backends.sqlite3", "NAME": str(VAR_DIR / "catalogue.sqlite3")}
+    try:
+        config = dict(environ.Env.db_url_config(url))
+    except ValueError as error:  # the message does not repeat the address, which holds a password
+        raise ImproperlyConfigured(f"DATABASE_URL is no address: {error}.") from None
+    if config.get("NAME") in {"", ":memory:"}:
+        raise ImproperlyConfigured("DATABASE_URL names no database: postgres://user:password@host:5432/NAME")
+    return config
 
 
 DATABASES = {"default": _database()}
@@ -183,11 +209,15 @@ SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
 HTTPS = PUBLIC_URL.startswith("https://")
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
-CSRF_TRUSTED_ORIGINS = [PUBLIC_URL] if PUBLIC_URL else []
+CSRF_TRUSTED_ORIGINS = ["{0.scheme}://{0.netloc}".format(urlsplit(PUBLIC_URL))] if PUBLIC_URL else []
 SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
 if TRUSTED_PROXIES:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
-SILENCED_SYSTEM_CHECKS: list[str] = []
+SILENCED_SYSTEM_CHECKS = [
+    "security.W005",  # HSTS for subdomains: they are not ours to decide about
+    "security.W008",  # redirect to HTTPS: whoever ends TLS does it; health checks from inside come in plain HTTP
+    "security.W021",  # HSTS preload: a promise of the domain's owner
+]
 
 # --- Logs -------------------------------------------------------------------------------------------------------------
 LOG_LEVEL = env.choice("LOG_LEVEL", "INFO", ["DEBUG", "INFO", "WARNING", "ERROR"])
