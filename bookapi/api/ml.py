@@ -359,7 +359,7 @@ def _prediction(errors: Errors, path: str, entry: Any, seen: set[int]) -> tuple[
     if type(score) not in {int, float} or not math.isfinite(score):
         errors.add(f"{path}.score", "A number is needed.", "invalid" if "score" in entry else "required")
         return None
-    if extra and (len(dumps(extra)) > EXTRA_BYTES_MAX or _is_deep(extra, EXTRA_DEPTH_MAX)):
+    if extra and (_is_deep(extra, EXTRA_DEPTH_MAX) or len(dumps(extra)) > EXTRA_BYTES_MAX):
         errors.add(path, f"Other fields: at most {EXTRA_BYTES_MAX} bytes and {EXTRA_DEPTH_MAX} levels.", "too_large")
     return book, float(score), extra
 
