@@ -18,7 +18,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from bookapi.addresses import client_address
-from bookapi.rates import AddressRate, Rate, Windows, parse_rate
+from bookapi.rates import AccountRate, AddressRate, Rate, Windows, parse_rate
 from bookapi.urls import urlpatterns as product_urls
 from tests.bookapi.logins import make_user, tokens_of
 
@@ -33,8 +33,10 @@ pytestmark = pytest.mark.urls(__name__)
 
 
 @pytest.fixture(autouse=True)
-def _public(settings: Any) -> None:
+def _nobody_has_asked(settings: Any) -> None:
     settings.PUBLIC_READ = True
+    AccountRate.windows.clear()
+    AddressRate.windows.clear()
 
 
 def ask(address: str = "192.0.2.1", access: str | None = None, **headers: str) -> Any:
