@@ -115,7 +115,6 @@ def _database() -> dict[str, Any]:
             # Kept for good: opening a connection, with its pragmas, costs more than a page of books.
             "CONN_MAX_AGE": None,
             "OPTIONS": SQLITE_OPTIONS,
-            "CONN_MAX_AGE": None,  # opening the file for each request takes as long as answering it
             "TEST": {"NAME": str(VAR_DIR / "test.sqlite3")},
         }
     if engine.endswith(("postgresql", "psycopg2")):
