@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
-from django.db.models import Case, Count, F, OuterRef, Subquery, When
+from django.db.models import Case, Count, F, IntegerField, OuterRef, Subquery, When
 from django.db.models.functions import Coalesce
 from django.http import Http404, HttpResponse, QueryDict
 from django.http.response import HttpResponseBase
@@ -123,7 +123,9 @@ def runs() -> CrawlRunQuerySet:
     failed = FailedPage.objects.filter(run=OuterRef("pk"), kind=FailedPage.Kind.BOOK).order_by()
     number = Coalesce(Subquery(failed.values("run").annotate(n=Count("pk")).values("n")), 0)
     running = When(state=CrawlRun.State.RUNNING, then=number)
-    return CrawlRun.objects.annotate(live_failed_pages=Case(running, default=F("failed_pages")))
+    return CrawlRun.objects.annotate(
+        live_failed_pages=Case(running, default=F("failed_pages"), output_field=IntegerField())
+    )
 
 
 def one_run(run_id: int) -> dict[str, Any]:
@@ -200,7 +202,7 @@ class Trigger(ReadingViewSet):
         request={"application/json": TriggerSerializer},
         responses={
             (202, "application/json"): OpenApiResponse(RunSerializer, "The run, which has just begun."),
-            **problems(400, 409, 503),
+            **problems(400, 409, 415, 503),
         },
     )
     def create(self, request: Request) -> HttpResponse:
