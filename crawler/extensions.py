@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import logging
 import sys
 from typing import Any, Self
 
+from django.conf import settings as django_settings
+from django.db import DatabaseError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
@@ -18,7 +21,6 @@ from twisted.python.failure import Failure
 
 from catalog.ingest import finish_run, heartbeat
 from crawler.failures import RedirectedToKnownPage
-from crawler.pipelines import persistently
 from crawler.spiders.books import BooksSpider
 
 logger = logging.getLogger(__name__)
@@ -36,6 +38,8 @@ class RunKeeper:
 
     @classmethod
     def from_crawler(cls, crawler: Crawler) -> Self:
+        # Scrapy logs a line for every page and item at DEBUG; made only to be thrown away, they cost time.
+        logging.getLogger("scrapy").setLevel(django_settings.LOG_LEVEL)
         keeper = cls()
         crawler.signals.connect(keeper.opened, signals.spider_opened)
         crawler.signals.connect(keeper.callback_failed, signals.spider_error)
@@ -50,16 +54,23 @@ class RunKeeper:
         while True:
             await asyncio.sleep(HEARTBEAT_S)
             if spider.run_id:
-                await persistently(heartbeat, spider.run_id)
+                try:
+                    await spider.catalogue.call(heartbeat, spider.run_id)
+                except DatabaseError:  # whoever writes books will end the crawl; a pulse alone is no reason
+                    logger.warning("heartbeat not sent", exc_info=True, extra={"run_id": spider.run_id})
 
-    def callback_failed(self, failure: Failure, response: Response, spider: BooksSpider) -> None:
+    def callback_failed(self, failure: Failure, response: Response | None, spider: BooksSpider) -> None:
         """A page that made our own code fail is a failed page too, beside the traceback that Scrapy logs."""
-        spider.failures.add(response.request or Request(response.url), failure.value or Exception())
+        error = failure.value or Exception()
+        if response is None:  # it happened before any page was asked for
+            spider.trouble = spider.trouble or f"The crawl could not start: {type(error).__name__}: {error}"
+        else:
+            spider.lose_page(response.request or Request(response.url), error)
 
     def request_dropped(self, request: Request, spider: BooksSpider) -> None:
         """Scrapy drops a redirect to a page that was asked for before, without a word to the spider."""
         if "redirect_urls" in request.meta:
-            spider.failures.add(request, RedirectedToKnownPage())
+            spider.lose_page(request, RedirectedToKnownPage())
 
     async def closed(self, spider: BooksSpider, reason: str) -> None:
         if self.pulse is not None:
@@ -68,26 +79,36 @@ class RunKeeper:
             logger.error("no run was started", extra={"reason": spider.trouble})
             return
         state = STATES.get(reason, "failed")
-        if spider.announced is None or spider.trouble:
-            state = "failed" if state == "finished" else state
+        if state == "finished" and spider.announced is None and spider.trouble is None:
+            spider.trouble = "The shop does not tell how many books it has."
+        if state == "finished" and spider.trouble:
+            state = "failed"
         warnings = [{"code": "trouble", "detail": spider.trouble}] if spider.trouble else []
-        spider.ended = await persistently(finish_run, spider.run_id, state=state, warnings=warnings)
+        try:
+            spider.ended = await spider.catalogue.call(finish_run, spider.run_id, state=state, warnings=warnings)
+        except DatabaseError as error:  # the next crawl finds that this process is gone, and closes the run
+            logger.exception("the run could not be closed", extra={"run_id": spider.run_id})
+            spider.trouble = spider.trouble or f"The run could not be closed: {type(error).__name__}: {error}"
 
 
 class Progress:
     """A bar on the terminal: books done of those that the shop announced. Elsewhere the log lines tell."""
 
+    REFRESH_S = 0.2
+
     def __init__(self, console: Console) -> None:
-        self.console = console
         self.bar = Bar(
-            TextColumn("[bold]{task.description}"),
+            TextColumn("[bold]{task.description}", markup=True),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.fields[speed]}"),
             TimeRemainingColumn(),
             console=console,
+            auto_refresh=False,  # by a task of ours: a thread would compete with the spider
         )
         self.task: TaskID | None = None
+        self.done = 0
+        self.refresher: asyncio.Task[None] | None = None
 
     @classmethod
     def from_crawler(cls, crawler: Crawler) -> Self:
@@ -95,22 +116,44 @@ class Progress:
             raise NotConfigured
         progress = cls(Console(stderr=True))
         crawler.signals.connect(progress.opened, signals.spider_opened)
-        crawler.signals.connect(progress.advanced, signals.item_scraped)
+        crawler.signals.connect(progress.item_done, signals.item_scraped)
         crawler.signals.connect(progress.closed, signals.spider_closed)
-        # Information lines would tear the bar; warnings may.
-        for handler in logging.getLogger().handlers:
-            handler.setLevel(max(logging.WARNING, handler.level))
         return progress
 
-    def opened(self, spider: BooksSpider) -> None:
+    async def opened(self, spider: BooksSpider) -> None:
         self.task = self.bar.add_task(f"Reading {spider.shop}", total=None, speed="")
         self.bar.start()
+        atexit.register(self.bar.stop)  # a second Ctrl-C ends without "closed", and would leave no cursor
+        for handler in _terminal_handlers():
+            # Information lines would push the bar away; warnings may, but through the bar's own stream, which
+            # writes them above it.
+            handler.setLevel(max(logging.WARNING, handler.level))
+            handler.setStream(sys.stderr)
+        self.refresher = asyncio.create_task(self._refresh_from_time_to_time(spider))
 
-    def advanced(self, spider: BooksSpider, **_: Any) -> None:
-        assert self.task is not None  # noqa: S101 - a spider opens before it scrapes
-        total = spider.limit or spider.announced
+    def item_done(self) -> None:
+        self.done += 1
+
+    async def _refresh_from_time_to_time(self, spider: BooksSpider) -> None:
+        while True:
+            self._show(spider)
+            await asyncio.sleep(self.REFRESH_S)
+
+    def _show(self, spider: BooksSpider) -> None:
+        assert self.task is not None  # noqa: S101 - a spider opens before it reads
+        done = self.done + spider.failures.books + spider.skipped
+        total = min((n for n in (spider.limit, spider.announced) if n is not None), default=None)
         speed = self.bar.tasks[0].speed
-        self.bar.update(self.task, total=total, advance=1, speed=f"{speed:.0f}/s" if speed else "")
+        self.bar.update(self.task, total=total, completed=done, speed=f"{speed:.0f}/s" if speed else "", refresh=True)
 
     async def closed(self, spider: BooksSpider) -> None:
+        if self.refresher is not None:
+            self.refresher.cancel()
+        self._show(spider)
         self.bar.stop()
+        for handler in _terminal_handlers():
+            handler.setStream(sys.stderr)
+
+
+def _terminal_handlers() -> list[logging.StreamHandler[Any]]:
+    return [handler for handler in logging.getLogger().handlers if type(handler) is logging.StreamHandler]

@@ -1,4 +1,4 @@
-"""How requests are made again: later after a failure, and conditionally where the page is known."""
+"""How requests are made: to the shop alone, again after a failure, and conditionally where the page is known."""
 
 from __future__ import annotations
 
@@ -11,10 +11,31 @@ from scrapy.downloadermiddlewares.retry import RetryMiddleware
 from scrapy.http import Request, Response
 
 from catalog.ingest import KnownPage
+from crawler.failures import ForeignHost
 from crawler.pages import PARSER_VERSION
+from crawler.spiders.books import BooksSpider, place_of
 
 #: Seconds before the first retry; each further one waits twice as long, up to the longest.
 FIRST_DELAY_S, LONGEST_DELAY_S = 0.25, 30.0
+
+
+class StayInTheShop:
+    """Refuses every request that leads to another host than the crawl's first: links and redirects may lead anywhere.
+
+    Scrapy's own offsite filter would let subdomains and other ports pass, and drops without a word to the spider.
+    """
+
+    def __init__(self, crawler: Crawler) -> None:
+        self.crawler = crawler
+
+    @classmethod
+    def from_crawler(cls, crawler: Crawler) -> Self:
+        return cls(crawler)
+
+    def process_request(self, request: Request, **_: Any) -> None:
+        assert isinstance(self.crawler.spider, BooksSpider)  # noqa: S101 - the project has this one alone
+        if place_of(request.url) != place_of(self.crawler.spider.start_url):
+            raise ForeignHost(f"It leads to {request.url[:200]}, which is not an address of this shop.")
 
 
 class RetryWithBackOff(RetryMiddleware):
@@ -62,4 +83,4 @@ class ConditionalRequests:
     def process_request(self, request: Request, **_: Any) -> None:
         page: KnownPage | None = request.meta.get("known_page")
         if self.enabled and page is not None and page.etag and page.parser_version == PARSER_VERSION:
-            request.headers.setdefault("If-None-Match", page.etag)
+            request.headers.setdefault("If-None-Match", page.etag.encode("latin-1", "replace"))

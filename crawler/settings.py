@@ -33,9 +33,16 @@ DOWNLOAD_WARNSIZE = 2 * 1024 * 1024
 REDIRECT_MAX_TIMES = 5
 RETRY_TIMES = 3
 TELNETCONSOLE_ENABLED = False
+REMOTE_CONTROL_ENABLED = False  # a server that would let others steer the crawl
+# Scrapy drops longer links without a word. Cleaning refuses an address that is too long, and says so.
+URLLENGTH_LIMIT = 0
+# A catalogue that cannot be reached is tried again after these; then the crawl ends as failed, and can be resumed.
+CATALOGUE_RETRY_PAUSES_S = [1.0, 5.0, 20.0]
 
 # --- Parts ------------------------------------------------------------------------------------------------------------
 DOWNLOADER_MIDDLEWARES = {
+    "crawler.middlewares.StayInTheShop": 50,  # before robots.txt of a foreign host is asked for
+    "scrapy.downloadermiddlewares.offsite.OffsiteMiddleware": None,
     "scrapy.downloadermiddlewares.retry.RetryMiddleware": None,
     "crawler.middlewares.RetryWithBackOff": 550,
     "crawler.middlewares.ConditionalRequests": 560,
