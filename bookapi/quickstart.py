@@ -54,6 +54,7 @@ class Options:
     crawl: bool = True
     practice: bool = False  # do not ask the live shop
     practice_port: int = PRACTICE_PORT
+    practice_books: int = PRACTICE_BOOKS
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,12 +149,12 @@ def _choose_source(options: Options, probe: Probe | None, children: ExitStack) -
     if not is_free(HOST, port):
         port = free_port()
         why += f". Port {options.practice_port} is taken, so its pages have new addresses and are all read again"
-    return Source(PRACTICE_SHOP, _start_practice_shop(port, children), why)
+    return Source(PRACTICE_SHOP, _start_practice_shop(options.practice_books, port, children), why)
 
 
-def _start_practice_shop(port: int, children: ExitStack) -> str:
+def _start_practice_shop(books: int, port: int, children: ExitStack) -> str:
     """Its address, once it serves. It stays until we end, so that crawls started through the API can read it."""
-    command = [sys.executable, "-m", "crawler.practice_shop", f"--books={PRACTICE_BOOKS}", f"--port={port}"]
+    command = [sys.executable, "-m", "crawler.practice_shop", f"--books={books}", f"--port={port}"]
     child = children.enter_context(
         Child("practice shop", command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=settings.BASE_DIR)
     )

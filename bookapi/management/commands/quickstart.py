@@ -8,7 +8,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from rich.console import Console
 
-from bookapi.quickstart import PRACTICE_PORT, CannotRun, Options, run
+from bookapi.quickstart import PRACTICE_BOOKS, PRACTICE_PORT, CannotRun, Options, run
 
 
 class Command(BaseCommand):
@@ -24,11 +24,13 @@ class Command(BaseCommand):
         )
         parser.add_argument("--practice-port", type=int, default=PRACTICE_PORT, help=f"(default {PRACTICE_PORT})")
 
-    def handle(self, *, port: int, no_crawl: bool, practice: bool, practice_port: int, **_: Any) -> None:
-        console = Console(soft_wrap=False, highlight=False)
-        options = Options(port=port, crawl=not no_crawl, practice=practice, practice_port=practice_port)
+        parser.add_argument("--practice-books", type=int, default=PRACTICE_BOOKS, help=f"(default {PRACTICE_BOOKS})")
+
+    def handle(self, *, no_crawl: bool, **options: Any) -> None:
+        console = Console(highlight=False)
+        names = ("port", "practice", "practice_port", "practice_books")
         try:
-            run(options, console)
+            run(Options(crawl=not no_crawl, **{name: options[name] for name in names}), console)
         except CannotRun as error:
             raise CommandError(str(error)) from error
         except KeyboardInterrupt:
