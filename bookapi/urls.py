@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.contrib import admin
 from django.urls import URLPattern, URLResolver, include, path
 
-from bookapi import health, metrics
+from bookapi import docs, health, metrics
 from bookapi.api import login, ml, scraping, stats
 from bookapi.api.books import BookViewSet
 from bookapi.api.categories import CategoryViewSet
@@ -40,6 +40,9 @@ api: list[URLPattern | URLResolver] = [
     path("categories", CategoryViewSet.as_view({"get": "list"})),
     path("categories/<str:slug>", CategoryViewSet.as_view({"get": "retrieve"})),
     path("changes", ChangeViewSet.as_view({"get": "list"}, renderer_classes=EXPORTABLE)),
+    path("schema", docs.Schema.as_view(), name="schema"),
+    path("docs", docs.swagger, name="docs"),
+    path("redoc", docs.redoc, name="redoc"),
     path("health", health.Health.as_view()),
     path("health/live", health.Live.as_view()),
     path("health/ready", health.Ready.as_view()),
