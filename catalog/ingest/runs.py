@@ -88,14 +88,24 @@ def _reopen(run_id: int, shop: str) -> CrawlRun:
 
 
 def adopt_run(run_id: int) -> CrawlRun:
-    """The run, now this process's: while the process lives, so does the run."""
+    """The run, now this process's: while the process lives, so does the run.
+
+    Raises:
+        UnknownRun: there is no such run.
+        NotResumable: it has ended.
+        RunUnderWay: another living process has it.
+    """
     run = CrawlRun.objects.filter(pk=run_id).first()
     if run is None:
         raise UnknownRun(f"There is no run {run_id}.")
     if run.state != CrawlRun.State.RUNNING:
         raise NotResumable(f"Run {run_id} is {run.state}.")
-    run.pid, run.host = os.getpid(), socket.gethostname()
-    run.save(update_fields=["pid", "host"])
+    if run.pid is not None and not _is_dead(run):
+        raise RunUnderWay(run)
+    as_read = CrawlRun.objects.running().filter(pk=run_id, pid=run.pid, host=run.host)
+    run.pid, run.host, run.heartbeat_at = os.getpid(), socket.gethostname(), timezone.now()
+    if not as_read.update(pid=run.pid, host=run.host, heartbeat_at=run.heartbeat_at):
+        raise RunUnderWay(run)  # another process was faster
     return run
 
 
