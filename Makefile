@@ -64,7 +64,7 @@ clean: ## Remove .venv and what tools leave behind; the catalogue in var/ stays
 # --- How .venv is made ------------------------------------------------------------------------------------------------
 # A stamp for each set, so that nothing is installed twice, and `make run` does not wait for the tools of development.
 # The files name every package with its hashes, so there is nothing to resolve: --no-deps.
-INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes
+INSTALL := $(PY) -m pip install --quiet --quiet --disable-pip-version-check --no-deps --require-hashes
 
 .venv/base.stamp: requirements/base.txt | .venv/bin/python
 	@echo 'Installing what the product needs into .venv (a minute or so, once)'
