@@ -8,7 +8,7 @@ from typing import Any
 from django.contrib.auth.models import User
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from drf_spectacular.openapi import AutoSchema
-from drf_spectacular.utils import OpenApiResponse, extend_schema
+from drf_spectacular.utils import OpenApiResponse, extend_schema, extend_schema_view
 from rest_framework import serializers, status
 from rest_framework.exceptions import APIException, AuthenticationFailed, Throttled
 from rest_framework.parsers import FormParser, MultiPartParser
@@ -125,10 +125,9 @@ class LoginView(TokenView):
         return _answer(tokens.log_in(user))
 
 
+@extend_schema_view(post=extend_schema(operation_id="login_alias"))
 class LoginAliasView(LoginView):
     """The same at its short address."""
-
-    post = extend_schema(operation_id="login_alias")(LoginView.post)
 
 
 class RefreshView(TokenView):
