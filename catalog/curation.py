@@ -82,7 +82,7 @@ def edit_book(book_id: int, values: Mapping[str, Any], *, seen: Mapping[str, Any
         book = _book(book_id)
         before = dict(seen or {})
         overtaken = tuple(
-            name for name in wanted if name in before and not _same(before[name], as_json(getattr(book, name)))
+            name for name in wanted if name in before and not same_value(before[name], as_json(getattr(book, name)))
         )
         changed = [name for name, value in wanted.items() if getattr(book, name) != value]
         for name in changed:
@@ -156,7 +156,7 @@ def _set(book: Book, values: Mapping[str, Any], turn: Writing) -> tuple[Differen
     return differences, [observation(book, turn.at)] if moved else []
 
 
-def _same(one: Any, other: Any) -> bool:
+def same_value(one: Any, other: Any) -> bool:
     """Whether two values of `as_json` are the same; a category is, even if it was renamed."""
     if isinstance(one, dict) and isinstance(other, dict):
         return one.get("slug") == other.get("slug")
@@ -342,24 +342,34 @@ def rename_category(category_id: int, name: str) -> int:
         UnknownCategory: there is no such category.
         InvalidValue: the name is blank or too long, or another category has it.
     """
+    with writing() as turn:
+        category = Category.objects.filter(pk=category_id).first()
+        if category is None:
+            raise UnknownCategory
+        name = shelf_name(category.pk, name)
+        if category.name == name:
+            return 0
+        old = as_json(category)
+        category.name = name
+        category.save(update_fields=["name", "name_key"])
+        return _publish_shelf(category, {"category": {"old": old, "new": as_json(category)}}, turn)
+
+
+def shelf_name(category_id: int, name: str) -> str:
+    """The name as the category would have it. One query.
+
+    Raises:
+        InvalidValue: it is blank or too long, or another category has it.
+    """
     name = _clean("name", name)
     if not name:
         raise InvalidValue("name", "A category has a name.")
     if len(name) > cleaning.CATEGORY_MAX:
         raise InvalidValue("name", f"{len(name)} characters, at most {cleaning.CATEGORY_MAX} fit.")
-    with writing() as turn:
-        category = Category.objects.filter(pk=category_id).first()
-        if category is None:
-            raise UnknownCategory
-        if category.name == name:
-            return 0
-        same = Category.objects.filter(name_key=fold(name)[: cleaning.CATEGORY_MAX]).exclude(pk=category.pk)
-        if same.exists():
-            raise InvalidValue("name", f"There is a category {name!r} already.")
-        old = as_json(category)
-        category.name = name
-        category.save(update_fields=["name", "name_key"])
-        return _publish_shelf(category, {"category": {"old": old, "new": as_json(category)}}, turn)
+    same = Category.objects.filter(name_key=fold(name)[: cleaning.CATEGORY_MAX]).exclude(pk=category_id)
+    if same.exists():
+        raise InvalidValue("name", f"There is a category {name!r} already.")
+    return name
 
 
 def _publish_shelf(category: Category, fields: Differences, turn: Writing) -> int:
