@@ -195,13 +195,15 @@ def _change(row: Row) -> dict[str, Any]:
     }
 
 
-def _fields(fields: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """The differences, with money as the numbers that books show; it is kept as text."""
-    for name in MONEY_FIELDS & fields.keys():
-        fields[name] = {
-            side: orjson.Fragment(value) if isinstance(value, str) else value for side, value in fields[name].items()
+def _fields(fields: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """The differences in one order on every database, with money as the numbers that books show; it is kept as text."""
+    return {
+        name: {
+            side: orjson.Fragment(value) if name in MONEY_FIELDS and isinstance(value, str) else value
+            for side, value in (("old", fields[name].get("old")), ("new", fields[name].get("new")))
         }
-    return fields
+        for name in sorted(fields)
+    }
 
 
 def _flat(rows: Rows) -> Iterator[list[list[Any]]]:

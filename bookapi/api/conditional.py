@@ -73,13 +73,19 @@ def conditional(
             if response.status_code != 200:
                 return response
             if tags == ["*"]:  # any representation will do, but only the handler knows whether there is one
-                response.close()
-                response = HttpResponseNotModified()
+                response = _instead_of(response)
             return tagged(response, tag)
 
         return cast(Handler[P], conditionally)
 
     return decorate if handler is None else decorate(handler)
+
+
+def _instead_of(response: HttpResponseBase) -> HttpResponseNotModified:
+    """A 304 that closes what the response had opened. Closing the response itself would end the request right here."""
+    not_modified = HttpResponseNotModified()
+    not_modified._resource_closers.extend(response._resource_closers)  # type: ignore[attr-defined]
+    return not_modified
 
 
 def tagged(response: HttpResponse | HttpResponseBase, tag: str) -> HttpResponseBase:

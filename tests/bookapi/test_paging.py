@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from datetime import UTC, datetime, timedelta
 from operator import attrgetter
 from typing import Any
@@ -9,13 +11,17 @@ from urllib.parse import parse_qs, urlsplit
 
 import orjson
 import pytest
+from django.db import connection
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.test import Client
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from bookapi import tokens
 from bookapi.api import paging
 from bookapi.api.books import ORDERINGS
 from catalog.models import Book
+from tests.bookapi.logins import make_user
 from tests.factories import change_book, make_book, make_books, save_books, unsaved_book
 
 BOOKS = "/api/v1/books"
@@ -188,3 +194,95 @@ def test_everything_is_one_answer_of_the_same_shape(reader: Client) -> None:
 def test_everything_of_nothing_is_an_empty_list(reader: Client) -> None:
     answer = reader.get(BOOKS, {"page_size": "all"})
     assert b"".join(answer) == b'{"count":0,"next":null,"previous":null,"results":[]}'
+
+
+# --- Under concurrent writers -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def committed_reader(transactional_db: None) -> Client:
+    """A reader whose books are committed, so that other connections see them."""
+    pair = tokens.log_in(make_user("reader"))
+    return Client(headers={"Authorization": f"Bearer {pair.access}"})
+
+
+@pytest.mark.parametrize("query", ["page_size=all", "page_size=all&min_price=1&ordering=price", "format=ndjson"])
+def test_a_stream_is_of_one_moment_whatever_is_committed_meanwhile(committed_reader: Client, query: str) -> None:
+    n = paging.STREAM_ROWS * 5
+    make_books(n)
+    answer = committed_reader.get(f"{BOOKS}?{query}")
+    chunks = iter(answer.streaming_content)
+    received = next(chunks)
+
+    make_books(50, price="3")
+    Book.objects.filter(pk__in=Book.objects.order_by("-pk").values("pk")[100:200]).update(listed=False)
+    received += b"".join(chunks)
+    answer.close()
+
+    if query == "format=ndjson":
+        assert len(received.splitlines()) == n
+    else:
+        body = orjson.loads(received)
+        assert body["count"] == len(body["results"]) == n
+        assert committed_reader.get(BOOKS).json()["count"] == n - 50
+
+
+def test_a_stream_does_not_make_writers_wait(committed_reader: Client) -> None:
+    make_books(paging.STREAM_ROWS * 3)
+    answer = committed_reader.get(f"{BOOKS}?page_size=all")
+    begun = time.monotonic()
+    make_book(title="written meanwhile")
+    assert time.monotonic() - begun < 5
+    answer.close()
+
+
+@pytest.mark.parametrize("query", ["page_size=all", "format=csv", "format=parquet", "format=ndjson"])
+@pytest.mark.parametrize("chunks_read", [0, 1])
+def test_a_client_who_goes_away_leaves_no_connection_behind(
+    committed_reader: Client, monkeypatch: pytest.MonkeyPatch, query: str, chunks_read: int
+) -> None:
+    opened = []
+    copy = BaseDatabaseWrapper.copy
+
+    def remembered(self: BaseDatabaseWrapper, alias: str | None = None) -> BaseDatabaseWrapper:
+        opened.append(copy(self, alias))
+        return opened[-1]
+
+    monkeypatch.setattr(BaseDatabaseWrapper, "copy", remembered)
+    make_books(paging.STREAM_ROWS * 5)
+    answer = committed_reader.get(f"{BOOKS}?{query}")
+    for _, _chunk in zip(range(chunks_read), answer.streaming_content, strict=False):
+        assert opened[0].connection is not None
+    answer.close()
+    assert [own.connection for own in opened] == [None]
+
+
+def test_counts_hold_while_a_writer_writes(committed_reader: Client) -> None:
+    """Each answer of everything has as many results as it says."""
+    make_books(600)
+    stop = threading.Event()
+    failures: list[BaseException] = []
+
+    def write() -> None:
+        try:
+            while not stop.is_set():
+                make_books(7)
+        except BaseException as error:  # the main thread has to see it
+            failures.append(error)
+        finally:
+            connection.close()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        counts = []
+        for _ in range(8):
+            body = orjson.loads(b"".join(committed_reader.get(f"{BOOKS}?page_size=all")))
+            assert body["count"] == len(body["results"])
+            counts.append(body["count"])
+    finally:
+        stop.set()
+        writer.join(60)
+    assert not failures
+    assert counts == sorted(counts)
+    assert counts[-1] > counts[0], "the writer wrote meanwhile"
