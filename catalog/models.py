@@ -11,7 +11,7 @@ from django.db.models import F, Q
 from django.utils import timezone
 from django.utils.text import slugify
 
-from catalog import cleaning
+from catalog import cleaning, lookups  # noqa: F401 - registers `among`
 from catalog.fields import BytewiseCharField
 from catalog.querysets import BookQuerySet, CrawlRunQuerySet
 from catalog.text import fold

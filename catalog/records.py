@@ -10,7 +10,10 @@ from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from decimal import Decimal
 from hashlib import blake2b
+from operator import attrgetter
 from typing import Any, Self
+
+import orjson
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +46,7 @@ class ScrapedBook:
 
     def raw_fields(self) -> dict[str, Any]:
         """What the page says, without when and how it was read: the part that is compared and kept."""
-        return {name: getattr(self, name) for name in RAW_FIELDS}
+        return dict(zip(RAW_FIELDS, _raw_values(self), strict=True))
 
     def to_json(self) -> dict[str, Any]:
         """A dictionary of JSON types; `from_json` is its inverse."""
@@ -70,22 +73,26 @@ class ScrapedBook:
 RAW_FIELDS: tuple[str, ...] = tuple(
     f.name for f in fields(ScrapedBook) if f.name not in {"shop", "scraped_at", "etag", "parser_version"}
 )
+_raw_values = attrgetter(*RAW_FIELDS)
 
 
-def _hash64(text: str) -> int:
+def _hash64(content: bytes) -> int:
     """A signed 64-bit hash, which fits a BIGINT and is the same in every process."""
-    digest = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
-    return int.from_bytes(digest, "big", signed=True)
+    return int.from_bytes(blake2b(content, digest_size=8).digest(), "big", signed=True)
 
 
 def fingerprint(scraped: ScrapedBook) -> int:
     """The identity of what a page says: equal for equal raw fields, whenever and however they were read."""
-    return _hash64(json.dumps(list(scraped.raw_fields().values()), ensure_ascii=False))
+    values = _raw_values(scraped)
+    try:
+        return _hash64(orjson.dumps(values))
+    except TypeError:  # half of a surrogate pair, or what is not a text at all: cleaning will refuse it
+        return _hash64(json.dumps(values, default=repr).encode())
 
 
 def page_key(shop: str, source_url: str, upc: str) -> int:
     """The identity of a page within a run: its address, or the UPC where a catalogue from a file has no address."""
-    return _hash64(source_url or f"{shop}\n{upc}")
+    return _hash64((source_url or f"{shop}\n{upc}").encode("utf-8", "surrogatepass"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from typing import Any
 from django.db import connection, transaction
 from django.utils import timezone
 
+from catalog.bulk import write_rows
 from catalog.models import CatalogueRevision, Change
 
 
@@ -29,9 +30,7 @@ class Writing:
 
     def change(self, book_id: int, kind: Change.Kind, fields: dict[str, dict[str, Any]] | None = None) -> None:
         """Note a change of what the API shows: `fields` is {name: {"old": ..., "new": ...}} in JSON types."""
-        self.changes.append(
-            Change(revision=self.revision, book_id=book_id, kind=kind, fields=fields or {}, at=self.at)
-        )
+        self.changes.append(Change(revision=self.revision, book_id=book_id, kind=kind, fields=fields or {}, at=self.at))
 
 
 @contextmanager
@@ -46,7 +45,11 @@ def writing() -> Iterator[Writing]:
         turn = Writing(revision=row.number + 1, at=timezone.now())
         yield turn
         if turn.changes:
-            Change.objects.bulk_create(turn.changes)
+            write_rows(
+                Change,
+                ("revision", "book_id", "kind", "fields", "at"),
+                [(c.revision, c.book_id, str(c.kind), c.fields, c.at) for c in turn.changes],
+            )
             CatalogueRevision.objects.filter(pk=1).update(number=turn.revision)
 
 

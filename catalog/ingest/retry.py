@@ -8,6 +8,7 @@ from django.db.models import F
 
 from catalog.cleaning import clean
 from catalog.ingest.batches import ingest
+from catalog.ingest.raw import restored
 from catalog.models import CrawlRun, RejectedItem
 from catalog.records import IngestCounts, RejectedRecord, ScrapedBook
 from catalog.revision import writing
@@ -19,11 +20,11 @@ def retry_rejected(ids: Collection[int]) -> IngestCounts:
     The run's sums move with them: one rejected less, one created (or updated, unchanged, stale) more.
     """
     total = IngestCounts()
-    for item in RejectedItem.objects.filter(pk__in=ids, state=RejectedItem.State.OPEN):
+    for item in RejectedItem.objects.filter(pk__among=ids, state=RejectedItem.State.OPEN).order_by("pk"):
         try:
-            scraped = ScrapedBook.from_json(item.raw)
+            scraped = ScrapedBook.from_json(restored(item.raw))
             clean(scraped)
-        except (RejectedRecord, TypeError, KeyError, ValueError):
+        except (RejectedRecord, TypeError, KeyError, ValueError):  # the last three: a line that is no record at all
             total.rejected += 1
             continue
         with writing():

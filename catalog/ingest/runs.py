@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -16,13 +16,14 @@ from django.db.models import Avg, Count, Exists, OuterRef, Q, QuerySet
 from django.utils import timezone
 
 from catalog.ingest.errors import NotResumable, RunUnderWay, UnknownRun
+from catalog.ingest.raw import restored
 from catalog.models import Book, Change, CrawlRun, FailedPage, RejectedItem, Sighting
 from catalog.records import page_key
-from catalog.revision import writing
+from catalog.revision import Writing, writing
 
 logger = logging.getLogger(__name__)
 
-#: A run on another machine whose process has not been heard of for this long is dead.
+#: A run whose process has not been heard of for this long is dead, wherever it runs.
 SILENCE_S = 120
 #: Fields whose coverage a run reports, and the query that tells whether a book has them.
 COVERAGE = {
@@ -37,8 +38,6 @@ COVERAGE = {
 }
 #: A field's coverage, the number of books and the mean price may move by this share before a run warns.
 COVERAGE_FELL, BOOKS_FELL, PRICES_JUMPED = 0.05, 0.10, 0.20
-#: Ids in one statement; SQLite allows 999 variables.
-CHUNK = 500
 
 
 def start_run(
@@ -62,7 +61,7 @@ def start_run(
     try:
         with transaction.atomic():
             if resume is not None:
-                return _reopen(resume, shop)
+                return _reopen(resume, shop, kind)
             return CrawlRun.objects.create(
                 shop=shop, source=source, kind=kind, filters=filters or {}, requested_by=requested_by
             )
@@ -70,19 +69,21 @@ def start_run(
         raise RunUnderWay(CrawlRun.objects.running().filter(shop=shop, kind=CrawlRun.Kind.CRAWL).first()) from None
 
 
-def _reopen(run_id: int, shop: str) -> CrawlRun:
-    run = CrawlRun.objects.filter(pk=run_id, shop=shop, kind=CrawlRun.Kind.CRAWL).first()
+def _reopen(run_id: int, shop: str, kind: str) -> CrawlRun:
+    # Of two who resume it at once, one moves the state.
+    ended = CrawlRun.objects.filter(pk=run_id, shop=shop, kind=kind).exclude(
+        state__in=[CrawlRun.State.RUNNING, CrawlRun.State.FINISHED]
+    )
+    reopened = ended.update(
+        state=CrawlRun.State.RUNNING, finished_at=None, heartbeat_at=timezone.now(), pid=None, host=""
+    )
+    run = CrawlRun.objects.filter(pk=run_id, shop=shop, kind=kind).first()
     if run is None:
         raise UnknownRun(f"There is no run {run_id} of {shop}.")
-    if run.state == CrawlRun.State.RUNNING:
-        raise RunUnderWay(run)
-    if run.state == CrawlRun.State.FINISHED:
+    if not reopened:
+        if run.state == CrawlRun.State.RUNNING:
+            raise RunUnderWay(run)
         raise NotResumable(f"Run {run_id} is finished: start a new one.")
-    run.state = CrawlRun.State.RUNNING
-    run.finished_at = None
-    run.heartbeat_at = timezone.now()
-    run.pid, run.host = None, ""
-    run.save()
     run.failed.all().delete()  # they are tried again
     return run
 
@@ -119,7 +120,7 @@ def announce(run_id: int, books: int) -> None:
 
 
 def _close_dead_runs(shop: str) -> None:
-    for run in CrawlRun.objects.running().filter(shop=shop, kind=CrawlRun.Kind.CRAWL):
+    for run in CrawlRun.objects.running().filter(shop=shop):
         if _is_dead(run):
             CrawlRun.objects.running().filter(pk=run.pk).update(
                 state=CrawlRun.State.INTERRUPTED, finished_at=run.heartbeat_at
@@ -148,6 +149,8 @@ def finish_run(
     """
     with writing() as turn:
         run = CrawlRun.objects.get(pk=run_id)
+        if run.state == CrawlRun.State.FINISHED:
+            return run
         failures = list(run.failed.values_list("url", "kind"))
         run.state = state
         run.finished_at = run.heartbeat_at = turn.at
@@ -160,16 +163,12 @@ def finish_run(
         )
         _measure(run)
         before = CrawlRun.objects.complete().filter(shop=run.shop, kind=run.kind).exclude(pk=run.pk).first()
+        withheld = run.complete and _is_suspect(run, before)
         run.warnings = [*warnings, *_sums_warnings(run, failures), *_comparison(run, before)]
-        if run.complete and not _is_suspect(run, before):
-            gone = _not_seen(run, {page_key(run.shop, url, "") for url, _ in failures})
-            for book in gone:
-                if book.visible:
-                    turn.change(book.pk, Change.Kind.DELISTED)
-            for start in range(0, len(gone), CHUNK):
-                ids = [book.pk for book in gone[start : start + CHUNK]]
-                Book.objects.filter(pk__in=ids).update(listed=False, updated_at=turn.at)
-            run.delisted = len(gone)
+        if withheld:
+            run.warnings.append({"code": "delisting_withheld", "detail": "It saw so much less: nothing was delisted."})
+        if run.complete and not withheld:
+            run.delisted = _delist(run, {page_key(run.shop, url, "") for url, _ in failures}, turn)
         run.save()
     logger.info("run ended", extra=run.log_context())
     return run
@@ -179,17 +178,38 @@ def _seen_by(run: CrawlRun) -> QuerySet[Book]:
     return Book.objects.filter(Exists(Sighting.objects.filter(run=run, book=OuterRef("pk"))))
 
 
-def _not_seen(run: CrawlRun, failed: set[int]) -> list[Book]:
-    """Listed books of the shop that neither this run nor a later visit saw, and whose page did not just fail."""
+def _delist(run: CrawlRun, failed: Collection[int], turn: Writing) -> int:
+    """How many books are listed no more."""
+    gone = _not_seen(run, failed)
+    books = Book.objects.filter(pk__among=gone)
+    for pk in books.visible().order_by("pk").values_list("pk", flat=True):
+        turn.change(pk, Change.Kind.DELISTED)
+    books.update(listed=False, updated_at=turn.at)
+    return len(gone)
+
+
+def _not_seen(run: CrawlRun, failed: Collection[int]) -> set[int]:
+    """Listed books of the shop that neither this run nor a later visit saw, and whose page did not just fail.
+
+    A book lives on in the UPCs that were merged into it: while one of them is seen, it has not left.
+    """
     seen = Q(run=run) | Q(scraped_at__gte=run.started_at)
-    unseen = (
+    rows = (
         Book.objects.filter(shop=run.shop, listed=True)
         .exclude(Exists(Sighting.objects.filter(seen, book=OuterRef("pk"))))
-        .only("id", "hidden", "merged_into_id", "source__page")
-        .select_related("source")
+        .values_list("pk", "upc", "source__page")
     )
-    spared = failed | set(run.rejections.values_list("page", flat=True))
-    return [book for book in unseen if book.source.page not in spared]
+    unread = {*run.rejections.values_list("page", flat=True), *failed}
+    unclear = set(run.rejections.values_list("upc", flat=True))
+    gone = {pk for pk, upc, page in rows if page not in unread and upc not in unclear}
+    merged = dict(Book.objects.filter(merged_into__isnull=False).values_list("pk", "merged_into"))
+    listed = set(Book.objects.filter(merged_into__isnull=False, listed=True).values_list("pk", flat=True))
+    for alias in listed - gone:
+        survivor: int | None = merged[alias]
+        while survivor in gone:
+            gone.discard(survivor)
+            survivor = merged.get(survivor)
+    return gone
 
 
 def _measure(run: CrawlRun) -> None:
@@ -199,8 +219,9 @@ def _measure(run: CrawlRun) -> None:
     )
     have = {name: counts[f"n_{name}"] for name in COVERAGE}
     rejected = 0
-    for raw, errors in run.rejections.exclude(state=RejectedItem.State.RETRIED).values_list("raw", "errors"):
+    for kept, errors in run.rejections.exclude(state=RejectedItem.State.RETRIED).values_list("raw", "errors"):
         rejected += 1
+        raw = restored(kept)
         wrong = {error["field"] for error in errors}
         for name in COVERAGE:
             have[name] += bool(raw.get(name)) and name not in wrong
@@ -235,8 +256,6 @@ def _comparison(run: CrawlRun, before: CrawlRun | None) -> list[dict[str, str]]:
             found.append({"code": "coverage_fell", "detail": f"{name}: {now:.1%} of the books, {share:.1%} before."})
     if run.seen < (1 - BOOKS_FELL) * before.seen:
         found.append({"code": "books_fell", "detail": f"{run.seen} books were seen, {before.seen} before."})
-    if _is_suspect(run, before):
-        found.append({"code": "delisting_withheld", "detail": "It saw so much less that nothing was delisted."})
     if run.price_mean and before.price_mean:
         jump = run.price_mean / before.price_mean - 1
         if abs(jump) > PRICES_JUMPED:
@@ -246,4 +265,6 @@ def _comparison(run: CrawlRun, before: CrawlRun | None) -> list[dict[str, str]]:
 
 
 def _is_suspect(run: CrawlRun, before: CrawlRun | None) -> bool:
-    return before is not None and run.seen < settings.DELIST_MIN_SHARE * before.seen
+    """Whether it saw much less than the run before it; than the catalogue, where there is none."""
+    known = before.seen if before is not None else Book.objects.filter(shop=run.shop, listed=True).count()
+    return run.seen < settings.DELIST_MIN_SHARE * known
