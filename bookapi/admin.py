@@ -42,6 +42,11 @@ class UserAdmin(DjangoUserAdmin, Themed):  # type: ignore[type-arg, unused-ignor
     list_display = ("username", "email", "is_active", "is_staff", "is_superuser", "last_login")
     show_full_result_count = False
 
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[User], search_term: str
+    ) -> tuple[QuerySet[User], bool]:
+        return super().get_search_results(request, queryset, search_term.replace("\0", ""))  # PostgreSQL takes none
+
     def get_readonly_fields(self, request: HttpRequest, obj: User | None = None) -> Any:
         rights = () if request.user.is_superuser else ("is_staff", "is_superuser", "groups", "user_permissions")
         return (*super().get_readonly_fields(request, obj), "last_login", "date_joined", *rights)

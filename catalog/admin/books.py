@@ -130,6 +130,7 @@ class BookAdmin(CatalogueAdmin):
     ) -> tuple[QuerySet[Book], bool]:
         """Books whose title has every word, without case and accents, or whose UPC begins like this."""
         words = Q()
+        search_term = search_term.replace("\0", "")
         for word in fold(search_term).split():
             words &= Q(title_key__contains=word)
         return (queryset.filter(words | Q(upc__istartswith=search_term.strip())) if words else queryset), False

@@ -434,6 +434,8 @@ def test_the_shelf_of_a_book_is_found_by_typing(curator: Client) -> None:
     query = {"app_label": "catalog", "model_name": "book", "field_name": "category", "term": "tra"}
     answer = curator.get("/admin/autocomplete/", query)
     assert [found["text"] for found in answer.json()["results"]] == ["Travel"]
+    answer = curator.get("/admin/autocomplete/", {**query, "term": "\0"})
+    assert len(answer.json()["results"]) == 2
 
 
 def test_the_page_of_a_run_has_its_sums_coverage_warnings_and_links(curator: Client) -> None:
