@@ -204,6 +204,8 @@ def _wait_until_live(base: str, server: Child) -> None:
         try:
             with direct.open(f"{base}/api/v1/health/live", timeout=2):
                 return
+        except urllib.error.HTTPError as error:
+            raise CannotRun(f"The server answers {error.code}:\n{_tail(server_log())}") from None
         except OSError:
             time.sleep(0.05)
     raise CannotRun(f"The server does not answer after {SERVER_S:.0f} seconds:\n{_tail(server_log())}")
@@ -227,29 +229,34 @@ def crawl_command(source: Source) -> list[str]:
 def _fill(source: Source, console: Console, children: ExitStack) -> None:
     """Read the shop. A crawl that does not end well is told, and what is there is served all the same."""
     if console.is_terminal and sys.stderr.isatty():
-        # The spider draws its own bar.
-        crawl = children.enter_context(Child("crawl", crawl_command(source), cwd=settings.BASE_DIR))
-        code = crawl.process.wait()
+        # The spider draws its own bar and prints its own sums. Lines that only inform would tear the bar.
+        quiet = {"LOG_LEVEL": "WARNING", "LOG_FORMAT": "console"}
+        crawl = Child("crawl", crawl_command(source), environment=quiet, cwd=settings.BASE_DIR)
+        code = children.enter_context(crawl).process.wait()
+        where = "the lines above"
     else:
         with _open_log(crawl_log()) as log:
-            child = Child("crawl", crawl_command(source), cwd=settings.BASE_DIR, stdout=log, stderr=log)
-        code = _report(children.enter_context(child), source, console)
-    run = CrawlRun.objects.filter(shop=source.shop).order_by("-pk").first()
-    if run is not None:
-        console.print(_sums(run))
+            crawl = Child("crawl", crawl_command(source), cwd=settings.BASE_DIR, stdout=log, stderr=log)
+        code = _report(children.enter_context(crawl), source, console)
+        where = str(crawl_log())
     if code:
-        console.print(f"The crawl ended with code {code}: see the lines above, or {crawl_log()}.", style="yellow")
+        console.print(f"The crawl ended with code {code}: see {where}.", style="yellow")
 
 
 def _report(crawl: Child, source: Source, console: Console) -> int:
-    """Plain lines about the run until it ends; its exit code."""
+    """Plain lines about the run until it ends, and its sums; the exit code."""
+    runs = CrawlRun.objects.filter(shop=source.shop).order_by("-pk")
     while True:
         try:
-            return crawl.process.wait(REPORT_EVERY_S)
+            code = crawl.process.wait(REPORT_EVERY_S)
+            break
         except subprocess.TimeoutExpired:
-            run = CrawlRun.objects.filter(shop=source.shop, state=CrawlRun.State.RUNNING).order_by("-pk").first()
+            run = runs.filter(state=CrawlRun.State.RUNNING).first()
             if run is not None:
                 console.print(f"Reading {run.shop}: {run.seen} of {run.announced or '?'} books")
+    if (run := runs.first()) is not None:
+        console.print(_sums(run))
+    return code
 
 
 # --- What is said -----------------------------------------------------------------------------------------------------
