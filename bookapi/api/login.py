@@ -126,6 +126,7 @@ class LoginView(TokenView):
 
 
 @extend_schema_view(post=extend_schema(operation_id="login_alias"))
+@extend_schema_view(post=extend_schema(operation_id="login_alias"))
 class LoginAliasView(LoginView):
     """The same at its short address."""
 

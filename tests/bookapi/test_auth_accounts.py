@@ -24,6 +24,7 @@ from rest_framework.views import APIView
 from bookapi import accounts, tokens
 from bookapi.accounts import CURATORS, OPERATORS, AccountCache, Role, create_account, read_account
 from bookapi.auth import IsCurator, IsOperator
+from bookapi.models import RefreshFamily
 from bookapi.urls import urlpatterns as product_urls
 from tests.bookapi.logins import PASSWORD, log_in, make_user, tokens_of
 
@@ -109,7 +110,7 @@ def test_a_deleted_account_writes_no_more_at_once_and_reads_no_more_after_the_ch
     user = make_user()
     access = tokens_of()["access"]
     assert ask(access) == 200
-    user.refresh_families.all().delete()
+    RefreshFamily.objects.filter(user=user).delete()
     User.objects.filter(pk=user.pk)._raw_delete(using="default")
     assert ask(access, method="post") == 401
     clock.now += 30

@@ -78,6 +78,7 @@ CLAIMS: dict[str, dict[str, Any]] = {
     "whose nbf is text": {"nbf": "0"},
     "whose iat is ahead": {"iat": NOW + 300},
     "whose iat is missing": {"iat": None},
+    "whose iat is true": {"iat": True},
     "whose aud is wrong": {"aud": "somebody-else"},
     "whose aud is missing": {"aud": None},
     "whose aud is a list": {"aud": ["bookapi"]},
