@@ -293,7 +293,7 @@ def summarize(books: Columns, names: Mapping[int, tuple[str, str]], revision: in
 
 # --- Reading ----------------------------------------------------------------------------------------------------------
 def compute(shop: str = "", revision: int = 0) -> Statistics:
-    """The statistics of the listed books of `shop`, or of all. Two queries; 200,000 books take about a second."""
+    """The statistics of the listed books of `shop`, or of all. Two queries; 200,000 books take one to three seconds."""
     books = Book.objects.listed()
     if shop:
         books = books.filter(shop=shop)

@@ -209,6 +209,12 @@ def test_a_body_that_is_not_understood_starts_nothing(body: str) -> None:
 
 
 @pytest.mark.django_db
+def test_a_body_of_more_than_ten_megabytes_is_413() -> None:
+    assert start(operator(), b'{"category":"' + b"x" * (10 * 1024 * 1024) + b'"}').status_code == 413
+    assert not CrawlRun.objects.exists()
+
+
+@pytest.mark.django_db
 def test_a_url_in_the_query_is_refused() -> None:
     response = operator().generic("POST", f"{TRIGGER}?start_url=http://127.0.0.1/")
     assert response.status_code == 400
