@@ -1,0 +1,73 @@
+"""The lock and the number of the catalogue."""
+
+from __future__ import annotations
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from catalog.models import CatalogueRevision, Change
+from catalog.revision import current_revision, writing
+from tests.factories import unsaved_book
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def book_id() -> int:
+    book = unsaved_book()
+    book.save()
+    return book.pk
+
+
+def test_a_turn_without_changes_leaves_the_number(book_id: int) -> None:
+    with writing():
+        pass
+    before = current_revision()
+    with CaptureQueriesContext(connection) as queries, writing():
+        pass
+    assert current_revision() == before
+    assert len([q for q in queries if "SAVEPOINT" not in q["sql"]]) == 1
+
+
+def test_a_turn_with_changes_moves_the_number_by_one_and_publishes_in_order(book_id: int) -> None:
+    before = current_revision()
+    with writing() as turn:
+        turn.change(book_id, Change.Kind.UPDATED, {"price": {"old": "1.00", "new": "2.00"}})
+        turn.change(book_id, Change.Kind.DELISTED)
+    assert current_revision() == before + 1
+    first, second = Change.objects.filter(revision=before + 1)
+    assert (first.kind, first.fields, first.at) == ("updated", {"price": {"old": "1.00", "new": "2.00"}}, turn.at)
+    assert (second.kind, second.fields) == ("delisted", {})
+
+
+def test_a_turn_that_fails_publishes_nothing(book_id: int) -> None:
+    before = current_revision()
+    with pytest.raises(ZeroDivisionError):
+        _change_and_fail(book_id)
+    assert current_revision() == before
+    assert not Change.objects.filter(revision=before + 1).exists()
+
+
+def _change_and_fail(book_id: int) -> None:
+    with writing() as turn:
+        turn.change(book_id, Change.Kind.DELISTED)
+        print(1 / 0)
+
+
+def test_turns_within_a_turn_publish_with_one_number(book_id: int) -> None:
+    before = current_revision()
+    with writing() as outer:
+        outer.change(book_id, Change.Kind.UPDATED)
+        with writing() as inner:
+            inner.change(book_id, Change.Kind.DELISTED)
+    assert current_revision() == before + 1
+    assert Change.objects.filter(revision=before + 1).count() == 2
+
+
+def test_a_database_emptied_by_hand_starts_at_nought(book_id: int) -> None:
+    CatalogueRevision.objects.all().delete()
+    assert current_revision() == 0
+    with writing() as turn:
+        turn.change(book_id, Change.Kind.UPDATED)
+    assert current_revision() == 1
