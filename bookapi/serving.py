@@ -6,8 +6,8 @@ import socket
 import sys
 from contextlib import closing
 
-#: Requests at work in one process at once. SQLite has one writer and Python one running thread: a few threads let a
-#: short request pass a long export, more of them only wait for each other.
+#: Requests at work in one process at once. They share one running thread, so a request costs the same with 1 or 16;
+#: but beside four readers of the whole set, the median of a page of 20 was 263 ms with 1, 40 with 8 and 52 with 16.
 BLOCKING_THREADS = 8
 #: Requests accepted beyond those; the rest wait in the kernel's queue, where they cost nothing.
 BACKPRESSURE = 64
