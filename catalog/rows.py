@@ -213,6 +213,7 @@ def snapshot() -> Iterator[BaseDatabaseWrapper]:
                 cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
         else:
             with own.cursor() as cursor:
+                cursor.execute("PRAGMA cache_size=-4096")  # 4 MB: a page that is read once need not be kept
                 cursor.execute("BEGIN DEFERRED")  # atomic() would take the write lock
         yield own
     finally:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import cache
 from typing import Any
@@ -44,6 +44,7 @@ from catalog.querysets import BookQuerySet
 from catalog.rows import (
     BOOK_FIELDS,
     Row,
+    Rows,
     batches,
     book_shape,
     compiled,
@@ -286,6 +287,9 @@ NOTHING = Parameters()
 
 # --- Questions --------------------------------------------------------------------------------------------------------
 
+#: Rows of one batch of a file: a row group of Parquet.
+EXPORT_ROWS = 2000
+
 LISTED = Prepared("", Book.objects.listed)
 
 
@@ -392,19 +396,15 @@ def _export(request: Request, source: Filtered | Prepared, values: Mapping[str, 
         request,
         "books",
         shape.flat_columns,
-        _batches(rows, shape.flat),
-        _batches(rows, shape.objects),
+        _batches(rows, shape.flat, EXPORT_ROWS),
+        _batches(rows, shape.objects, paging.STREAM_ROWS),
     )
 
 
-def _batches(rows: Any, convert: Any) -> Iterator[Any]:
-    with snapshot() as own, closing(batches(rows, own, EXPORT_ROWS)) as read:
+def _batches(rows: Rows, convert: Callable[[Sequence[Row]], list[Any]], size: int) -> Iterator[list[Any]]:
+    with snapshot() as own, closing(batches(rows, own, size)) as read:
         for batch in read:
             yield convert(batch)
-
-
-#: Rows of one batch: a row group of Parquet, a chunk of CSV.
-EXPORT_ROWS = 2000
 
 
 class BookViewSet(ReadingViewSet):
