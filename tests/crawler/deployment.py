@@ -23,7 +23,7 @@ from typing import Any
 import psycopg2
 
 ROOT = Path(__file__).parents[2]
-PATIENCE_S = 60
+PATIENCE_S = 120
 SHOP = "practice"
 #: Columns of a book that a crawl writes, by how databases tell them.
 PLAIN_FIELDS = (
@@ -79,15 +79,16 @@ class Deployment:
         return os.environ | {"ENVIRONMENT": "development", "LOG_FORMAT": "json"} | ours | self.settings
 
     def wait(self, process: subprocess.Popen[str]) -> Crawl:
-        code = process.wait(PATIENCE_S)
+        """The crawl when it has ended. One that hangs is killed, and its code tells."""
+        try:
+            code = process.wait(PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            code = process.wait()
         return Crawl(code, (self.folder / "log").read_text())
 
     def crawl(self, shop_url: str, *arguments: str) -> Crawl:
-        process = self.start("-a", f"start_url={shop_url}", *arguments)
-        try:
-            return self.wait(process)
-        finally:
-            process.kill()
+        return self.wait(self.start("-a", f"start_url={shop_url}", *arguments))
 
     @property
     def is_postgres(self) -> bool:
@@ -105,7 +106,7 @@ class Deployment:
 
     def connect(self) -> Any:
         if not self.is_postgres:
-            return sqlite3.connect(self.url.removeprefix("sqlite:///"), timeout=PATIENCE_S)
+            return sqlite3.connect(self.url.removeprefix("sqlite:///"), timeout=PATIENCE_S, check_same_thread=False)
         return psycopg2.connect(self.url)
 
     def value(self, sql: str) -> Any:

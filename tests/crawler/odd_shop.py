@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -24,11 +24,17 @@ class OddShop:
     #: Answers in place of the shop's own, by path ("/index.html" for "/").
     pages: dict[str, Answer] = field(default_factory=dict)
     asked: Counter[str] = field(default_factory=Counter)
+    #: Called before each answer with the number of requests so far, in the thread of the request: it may wait.
+    before_answer: Callable[[int], object] = lambda _: None
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def answer(self, path: str, if_none_match: str) -> Answer:
         if path.endswith("/"):
             path += "index.html"
-        self.asked[path] += 1
+        with self._lock:
+            self.asked[path] += 1
+            number = self.asked.total()
+        self.before_answer(number)
         return self.pages.get(path) or self.site.answer(path, if_none_match)
 
     def page(self, path: str) -> str:
