@@ -12,35 +12,38 @@ from django.core.exceptions import ValidationError as FieldInvalid
 from django.db import connection
 from django.http import Http404, HttpResponse
 from django.http.response import HttpResponseBase
-from django_filters import Filter
-from django_filters.rest_framework import FilterSet
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
+from drf_spectacular.utils import OpenApiResponse, extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
 
 from bookapi.api import paging
-from bookapi.api.conditional import base_url, conditional, revision_of
+from bookapi.api.book_filters import (
+    BEST_MATCH,
+    FILTERS,
+    MONEY,
+    ORDERING,
+    ORDERINGS,
+    REPEATABLE,
+    TOP_RATED,
+    check_range,
+    filter_schema,
+    filtered,
+)
+from bookapi.api.conditional import UNCHANGED, base_url, conditional, revision_of
 from bookapi.api.formats import EXPORTABLE, dumps, export_response
-from bookapi.api.paging import PAGE_PARAMETERS, Filtered, Key, Ordering, PageRequest, Prepared, ordering_by, page_of
+from bookapi.api.paging import PAGE_PARAMETERS, Filtered, Ordering, PageRequest, Prepared, page_of
 from bookapi.api.params import (
-    Listing,
-    Moment,
     Money,
-    OneOf,
     Parameter,
     Parameters,
-    Truth,
     WholeNumber,
-    Words,
-    clean,
     invalid,
     query_of,
 )
 from bookapi.api.views import ReadingViewSet
 from bookapi.errors import problems
 from catalog.models import Book, PriceObservation
-from catalog.querysets import BookQuerySet
 from catalog.rows import (
     BOOK_FIELDS,
     Row,
@@ -52,141 +55,6 @@ from catalog.rows import (
     run,
     snapshot,
 )
-from catalog.search import WORDS_MAX, search, words_of
-
-# --- Filters ----------------------------------------------------------------------------------------------------------
-
-
-class StrictFilter(Filter):  # type: ignore[misc]  # django-filter has no types
-    """A filter with a form field of ours. Cleaning and filtering work without an instance of the FilterSet."""
-
-    def __init__(self, field: forms.Field, description: str, schema: Any, **kwargs: Any) -> None:
-        super().__init__(label=description, **kwargs)
-        self._field = field
-        self.schema = schema
-
-
-class CategoryFilter(StrictFilter):
-    def filter(self, books: BookQuerySet, value: list[str]) -> BookQuerySet:
-        return books.in_categories(value)
-
-
-class TitleFilter(StrictFilter):
-    def filter(self, books: BookQuerySet, value: str) -> BookQuerySet:
-        return books.titled(value)
-
-
-class SearchFilter(StrictFilter):
-    def filter(self, books: BookQuerySet, value: str) -> BookQuerySet:
-        return search(books, value)
-
-
-class ListedFilter(StrictFilter):
-    """Does nothing where `any` is asked; where nothing is asked, the view takes the listed books."""
-
-    def filter(self, books: BookQuerySet, value: str) -> BookQuerySet:
-        return books if value == "any" else books.filter(listed=value == "true")
-
-
-class Question(Words):
-    """Words to search for."""
-
-    def clean(self, value: Any) -> Any:
-        question = super().clean(value)
-        if not 1 <= len(words_of(question)) <= WORDS_MAX:
-            raise FieldInvalid(f"1 to {WORDS_MAX} words are needed.", code="invalid")
-        return question
-
-
-_RATING = {"type": "integer", "minimum": 1, "maximum": 5}
-_MONEY = {"type": "number", "minimum": 0, "maximum": 99999999.99, "multipleOf": 0.01}
-_STRING = {"type": "string"}
-
-
-class BookFilter(FilterSet):  # type: ignore[misc]
-    """What lists of books can be narrowed by. Several filters are combined with AND."""
-
-    q = SearchFilter(Question(), "Words that title, authors or description must all hold; best first.", _STRING)
-    category = CategoryFilter(
-        Words(), "Name (without regard to case and accents) or slug; sent several times, any of them.", _STRING
-    )
-    title = TitleFilter(Words(), "A part of the title, without regard to case and accents.", _STRING)
-    shop = StrictFilter(Words(), "Slug of the shop.", _STRING, field_name="shop")
-    upc = StrictFilter(Words(), "The shop's code of the book.", _STRING, field_name="upc")
-    ids = StrictFilter(Listing(WholeNumber()), "Up to 1,000 ids: `1,2,3`.", _STRING, field_name="id", lookup_expr="in")
-    price = StrictFilter(Money(), "The exact price.", _MONEY, field_name="price")
-    min_price = StrictFilter(Money(), "The least price.", _MONEY, field_name="price", lookup_expr="gte")
-    max_price = StrictFilter(Money(), "The highest price.", _MONEY, field_name="price", lookup_expr="lte")
-    rating = StrictFilter(WholeNumber(min_value=1, max_value=5), "Stars, 1 to 5.", _RATING, field_name="rating")
-    min_rating = StrictFilter(
-        WholeNumber(min_value=1, max_value=5), "The fewest stars.", _RATING, field_name="rating", lookup_expr="gte"
-    )
-    max_rating = StrictFilter(
-        WholeNumber(min_value=1, max_value=5), "The most stars.", _RATING, field_name="rating", lookup_expr="lte"
-    )
-    in_stock = StrictFilter(Truth(), "Whether there are copies.", {"type": "boolean"}, field_name="in_stock")
-    min_stock = StrictFilter(
-        WholeNumber(max_value=2**31 - 1),
-        "The fewest copies.",
-        {"type": "integer", "minimum": 0, "maximum": 2**31 - 1},
-        field_name="stock",
-        lookup_expr="gte",
-    )
-    listed = ListedFilter(
-        OneOf("true", "false", "any"),
-        "In the shop, as far as the last complete crawl knows.",
-        {"type": "string", "enum": ["true", "false", "any"], "default": "true"},
-    )
-    updated_since = StrictFilter(
-        Moment(),
-        "Changed at this time or later (RFC 3339). To follow changes, use /changes: it misses none.",
-        {"type": "string", "format": "date-time"},
-        field_name="updated_at",
-        lookup_expr="gte",
-    )
-
-
-FILTERS: Mapping[str, StrictFilter] = BookFilter.base_filters
-REPEATABLE = frozenset({"category"})
-
-
-def filter_schema(*without: str) -> list[OpenApiParameter]:
-    """The filters as parameters of an operation."""
-    return [
-        OpenApiParameter(
-            name,
-            declared.schema if name not in REPEATABLE else {"type": "array", "items": declared.schema},
-            description=declared.label,
-            explode=True if name in REPEATABLE else None,
-        )
-        for name, declared in FILTERS.items()
-        if name not in without
-    ]
-
-
-# --- Orders -----------------------------------------------------------------------------------------------------------
-
-BEST_MATCH = Ordering("best match", (Key("rank"), Key("id")))
-TOP_RATED = Ordering("-rating,price", (Key("rating", "integer", descending=True), Key("price", "money"), Key("id")))
-ORDERINGS = {
-    ordering.name: ordering
-    for ordering in (
-        *ordering_by("id"),
-        *ordering_by("title_key", "text", name="title"),
-        *ordering_by("price", "money"),
-        *ordering_by("rating"),
-        *ordering_by("stock"),
-        *ordering_by("updated_at", "time"),
-        TOP_RATED,
-    )
-}
-ORDERING = Parameter(
-    "ordering",
-    OneOf(*ORDERINGS),
-    "`-` for descending; books that are equal in it follow by id. Default: id, or the best match where `q` is sent.",
-    enum=list(ORDERINGS),
-)
-
 
 # --- Schema -----------------------------------------------------------------------------------------------------------
 
@@ -273,8 +141,8 @@ LIST = Parameters(*PAGE_PARAMETERS, ORDERING, SHOWN, others=("format", *FILTERS)
 SEARCH = Parameters(*PAGE_PARAMETERS, ORDERING, SHOWN, others=FILTERS, repeatable=REPEATABLE)
 TOP = Parameters(LIMIT, CURSOR, SHOWN, others=FILTERS, repeatable=REPEATABLE)
 RANGE = Parameters(
-    Parameter("min", Money(), "The least price, inclusive.", type=_MONEY),
-    Parameter("max", Money(), "The highest price, inclusive.", type=_MONEY),
+    Parameter("min", Money(), "The least price, inclusive.", type=MONEY),
+    Parameter("max", Money(), "The highest price, inclusive.", type=MONEY),
     *PAGE_PARAMETERS,
     ORDERING,
     SHOWN,
@@ -285,47 +153,13 @@ DETAIL = Parameters(SHOWN)
 NOTHING = Parameters()
 
 
+#: Rows of one batch of a file: a row group of Parquet.
+EXPORT_ROWS = 2000
+
 # --- Questions --------------------------------------------------------------------------------------------------------
 
 #: Rows of one batch of a file: a row group of Parquet.
 EXPORT_ROWS = 2000
-
-LISTED = Prepared("", Book.objects.listed)
-
-
-def filtered(request: Request, books: BookQuerySet | None = None, signature: str = "") -> Filtered | Prepared:
-    """The books that the request's filters leave, of `books` (whose `signature` names them) or of all visible ones.
-
-    Only what was sent is cleaned and applied: a FilterSet with its form costs a millisecond a request.
-
-    Raises:
-        ValidationError: a value that its filter does not understand, or a least that is above the most.
-    """
-    sent = {
-        name: values
-        for name, all_values in query_of(request).items()
-        if name in FILTERS and (values := [value for value in all_values if value])
-    }
-    if not sent and books is None:
-        return LISTED
-    rows = Book.objects.visible() if books is None else books
-    cleaned: dict[str, Any] = {}
-    for name in sorted(sent):  # the same filters in another order are the same list
-        declared = FILTERS[name]
-        each = [clean(name, declared.field, value) for value in sent[name]]
-        cleaned[name] = each if name in REPEATABLE else each[0]
-        rows = declared.filter(rows, cleaned[name])
-        signature += f"&{name}={cleaned[name]!r}"
-    if "listed" not in sent:
-        rows = rows.filter(listed=True)
-    for least, most in (("min_price", "max_price"), ("min_rating", "max_rating")):
-        check_range(least, cleaned.get(least), most, cleaned.get(most))
-    return Filtered(rows, signature)
-
-
-def check_range(least: str, low: Any, most: str, high: Any) -> None:
-    if low is not None and high is not None and low > high:
-        raise invalid(least, f"Above {most}: {low} > {high}.", "above_maximum")
 
 
 @cache
@@ -414,7 +248,7 @@ class BookViewSet(ReadingViewSet):
         operation_id="books_list",
         summary="Books, page by page or whole",
         parameters=[*LIST.schema(), *filter_schema()],
-        responses={(200, "application/json"): BOOK_PAGE, **EXPORTS, **problems(400, 404)},
+        responses={(200, "application/json"): BOOK_PAGE, **EXPORTS, **UNCHANGED, **problems(400, 404)},
         tags=["books"],
     )
     @conditional
@@ -429,7 +263,7 @@ class BookViewSet(ReadingViewSet):
         operation_id="books_search",
         summary="Books by words, title and category",
         parameters=[*SEARCH.schema(), *filter_schema()],
-        responses={200: BOOK_PAGE, **problems(400, 404)},
+        responses={200: BOOK_PAGE, **UNCHANGED, **problems(400, 404)},
         tags=["books"],
     )
     @conditional
@@ -441,7 +275,7 @@ class BookViewSet(ReadingViewSet):
         operation_id="books_top_rated",
         summary="The best rated books, the cheapest of them first",
         parameters=[*TOP.schema(), *filter_schema()],
-        responses={200: BOOK_PAGE, **problems(400)},
+        responses={200: BOOK_PAGE, **UNCHANGED, **problems(400)},
         tags=["books"],
     )
     @conditional
@@ -455,7 +289,7 @@ class BookViewSet(ReadingViewSet):
         summary="Books within a range of prices",
         description="At least one of `min` and `max` is needed. The cheapest first, unless `ordering` says otherwise.",
         parameters=[*RANGE.schema(), *filter_schema("price", "min_price", "max_price")],
-        responses={200: BOOK_PAGE, **problems(400, 404)},
+        responses={200: BOOK_PAGE, **UNCHANGED, **problems(400, 404)},
         tags=["books"],
     )
     @conditional
@@ -478,7 +312,7 @@ class BookViewSet(ReadingViewSet):
         summary="One book",
         description="A book that has left its shop is still read here; one that was merged answers 301.",
         parameters=DETAIL.schema(),
-        responses={200: BookSerializer, 301: MOVED, **problems(400, 404)},
+        responses={200: BookSerializer, 301: MOVED, **UNCHANGED, **problems(400, 404)},
         tags=["books"],
     )
     @conditional
@@ -493,7 +327,7 @@ class BookViewSet(ReadingViewSet):
         operation_id="books_history",
         summary="Price, stock and rating of a book over time",
         parameters=NOTHING.schema(),
-        responses={200: HistorySerializer, 301: MOVED, **problems(400, 404)},
+        responses={200: HistorySerializer, 301: MOVED, **UNCHANGED, **problems(400, 404)},
         tags=["books"],
     )
     @conditional

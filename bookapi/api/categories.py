@@ -11,7 +11,7 @@ from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
 
-from bookapi.api.conditional import conditional
+from bookapi.api.conditional import UNCHANGED, conditional
 from bookapi.api.formats import dumps
 from bookapi.api.paging import page_of
 from bookapi.api.params import Parameters
@@ -34,7 +34,7 @@ class CategoryViewSet(ReadingViewSet):
         operation_id="categories_list",
         summary="All categories, by name",
         description="There are few: the list has one page, and `next` and `previous` are null.",
-        responses={200: page_of(CategorySerializer, "CategoryPage"), **problems(400)},
+        responses={200: page_of(CategorySerializer, "CategoryPage"), **UNCHANGED, **problems(400)},
         tags=["categories"],
     )
     @conditional
@@ -46,7 +46,7 @@ class CategoryViewSet(ReadingViewSet):
     @extend_schema(
         operation_id="categories_retrieve",
         summary="One category",
-        responses={200: CategorySerializer, **problems(400, 404)},
+        responses={200: CategorySerializer, **UNCHANGED, **problems(400, 404)},
         tags=["categories"],
     )
     @conditional

@@ -15,11 +15,11 @@ from django.db.models import Q
 from django.http import HttpResponse
 from django.http.response import HttpResponseBase
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiResponse, extend_schema
+from drf_spectacular.utils import OpenApiResponse, extend_schema, extend_schema_serializer
 from rest_framework import serializers
 from rest_framework.request import Request
 
-from bookapi.api.conditional import conditional, revision_of
+from bookapi.api.conditional import UNCHANGED, conditional, revision_of
 from bookapi.api.formats import EXPORTABLE, dumps, export_response
 from bookapi.api.params import INT64_MAX, Moment, Parameter, Parameters, WholeNumber, invalid
 from bookapi.api.views import ReadingViewSet
@@ -110,6 +110,7 @@ class ChangeSerializer(serializers.Serializer[Any]):
     at = serializers.DateTimeField()
 
 
+@extend_schema_serializer(many=False)
 class ChangePageSerializer(serializers.Serializer[Any]):
     results = ChangeSerializer(many=True)
     next = serializers.CharField(help_text="Where to go on: the next `since`. Also when there is nothing new yet.")
@@ -131,6 +132,7 @@ class ChangeViewSet(ReadingViewSet):
         responses={
             (200, "application/json"): ChangePageSerializer,
             **{(200, str(chosen.media_type)): FILE for chosen in EXPORTABLE[1:]},
+            **UNCHANGED,
             **problems(400),
         },
         tags=["changes"],

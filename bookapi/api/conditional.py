@@ -18,6 +18,7 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponse, HttpResponseNotModified
 from django.http.response import HttpResponseBase
 from django.utils.http import parse_etags
+from drf_spectacular.utils import OpenApiResponse
 from rest_framework.request import Request
 
 from catalog.revision import current_revision
@@ -25,6 +26,8 @@ from catalog.revision import current_revision
 P = ParamSpec("P")
 Handler = Callable[Concatenate[Any, Request, P], HttpResponseBase]
 
+#: For `extend_schema(responses={200: ..., **UNCHANGED})`.
+UNCHANGED = {304: OpenApiResponse(description="As it was when the ETag in `If-None-Match` was given.")}
 VARY = "Authorization, Accept, Accept-Encoding"
 #: Kept by the one who asked and never used without asking: a token may lose its rights, a book may be hidden.
 CACHE_CONTROL = "private, no-cache"

@@ -16,16 +16,8 @@ from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
 from bookapi.accounts import Account
-from bookapi.api.books import (
-    BEST_MATCH,
-    EXPORT_ROWS,
-    EXPORTS,
-    FILTERS,
-    ORDERING,
-    ORDERINGS,
-    filter_schema,
-    filtered,
-)
+from bookapi.api.book_filters import BEST_MATCH, FILTERS, ORDERING, ORDERINGS, filter_schema, filtered
+from bookapi.api.books import EXPORT_ROWS, EXPORTS
 from bookapi.api.conditional import conditional, revision_of
 from bookapi.api.formats import EXPORTABLE, dumps, export_response
 from bookapi.api.paging import (

@@ -30,7 +30,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Q
 from django.http import HttpResponse
 from django.http.response import HttpResponseBase
-from drf_spectacular.utils import inline_serializer
+from drf_spectacular.utils import extend_schema_serializer, inline_serializer
 from rest_framework import exceptions, serializers
 from rest_framework.request import Request
 
@@ -445,8 +445,8 @@ def _everything(source: Source, shape: Shape, ordering: Ordering) -> Iterator[by
 
 
 def page_of(serializer: Any, name: str) -> Any:
-    """The envelope for the schema."""
-    return inline_serializer(
+    """The envelope for the schema. `many=False`, or the schema makes an array of envelopes of every `list`."""
+    envelope = inline_serializer(
         name,
         {
             "count": serializers.IntegerField(help_text="Of the whole list, not of the page."),
@@ -455,3 +455,4 @@ def page_of(serializer: Any, name: str) -> Any:
             "results": serializer(many=True),
         },
     )
+    return extend_schema_serializer(many=False)(type(envelope))

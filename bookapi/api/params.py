@@ -123,7 +123,7 @@ class Parameter:
             self.type,
             description=self.description,
             enum=self.enum,
-            default=self.default,
+            default=self.default if isinstance(self.default, str | int) else None,
             many=self.repeatable,
             required=self.field.required,
         )

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from bookapi import tokens
 from bookapi.api import paging
-from bookapi.api.books import ORDERINGS
+from bookapi.api.book_filters import ORDERINGS
 from catalog.models import Book
 from tests.bookapi.logins import make_user
 from tests.factories import change_book, make_book, make_books, save_books, unsaved_book
