@@ -26,6 +26,7 @@ from crawler.spiders.books import BooksSpider
 logger = logging.getLogger(__name__)
 
 HEARTBEAT_S = 20.0
+WIDE = 72  # columns of a terminal that has room for speed and time beside the bar
 #: Scrapy's words for how a crawl ended, as states of a run. Any other word is an error of ours.
 STATES = {"finished": "finished", "shutdown": "interrupted"}
 
@@ -97,12 +98,11 @@ class Progress:
     REFRESH_S = 0.2
 
     def __init__(self, console: Console) -> None:
+        columns = [TextColumn("[bold]{task.description}"), BarColumn(), MofNCompleteColumn()]
+        if console.width >= WIDE:
+            columns += [TextColumn("{task.fields[speed]}"), TimeRemainingColumn()]
         self.bar = Bar(
-            TextColumn("[bold]{task.description}", markup=True),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[speed]}"),
-            TimeRemainingColumn(),
+            *columns,
             console=console,
             auto_refresh=False,  # by a task of ours: a thread would compete with the spider
         )
@@ -125,10 +125,7 @@ class Progress:
         self.bar.start()
         atexit.register(self.bar.stop)  # a second Ctrl-C ends without "closed", and would leave no cursor
         for handler in _terminal_handlers():
-            # Information lines would push the bar away; warnings may, but through the bar's own stream, which
-            # writes them above it.
-            handler.setLevel(max(logging.WARNING, handler.level))
-            handler.setStream(sys.stderr)
+            handler.setStream(sys.stderr)  # now the bar's own, which writes lines above it
         self.refresher = asyncio.create_task(self._refresh_from_time_to_time(spider))
 
     def item_done(self) -> None:
@@ -153,6 +150,13 @@ class Progress:
         self.bar.stop()
         for handler in _terminal_handlers():
             handler.setStream(sys.stderr)
+
+
+def quiet_terminal() -> None:
+    """On a terminal the bar tells what the lines about a sound crawl would; warnings are still written."""
+    if sys.stderr.isatty():
+        for handler in _terminal_handlers():
+            handler.setLevel(max(logging.WARNING, handler.level))
 
 
 def _terminal_handlers() -> list[logging.StreamHandler[Any]]:

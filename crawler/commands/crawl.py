@@ -11,6 +11,7 @@ from scrapy.crawler import Crawler
 from scrapy.exceptions import UsageError
 
 from catalog.ingest import CrawlRun
+from crawler.extensions import quiet_terminal
 from crawler.spiders.books import BooksSpider
 
 COMPLETE, FAILED, INCOMPLETE = 0, 1, 2
@@ -30,6 +31,7 @@ class Command(crawl.Command):
                 "Log lines go to stderr in one form for all parts: set LOG_LEVEL and LOG_FORMAT in the environment.",
                 print_help=False,
             )
+        quiet_terminal()  # here, because Scrapy begins to talk right after
 
     def _create_crawler(self, spidercls: type[Spider] | str) -> Crawler:
         # The process forgets a crawler once it has ended, and with it the spider that knows the outcome.
