@@ -18,7 +18,7 @@ from rest_framework.request import Request
 from bookapi.accounts import Account
 from bookapi.api.book_filters import BEST_MATCH, FILTERS, ORDERING, ORDERINGS, filter_schema, filtered
 from bookapi.api.books import EXPORT_ROWS, EXPORTS
-from bookapi.api.conditional import conditional, revision_of
+from bookapi.api.conditional import UNCHANGED, conditional, revision_of
 from bookapi.api.formats import EXPORTABLE, dumps, export_response
 from bookapi.api.paging import (
     PAGE_PARAMETERS,
@@ -199,6 +199,7 @@ class MachineLearning(ReadingViewSet):
         responses={
             (200, "application/json"): page_of(FeaturesSerializer, "FeaturesPage"),
             **EXPORTS,
+            **UNCHANGED,
             **problems(400, 404),
         },
     )
@@ -220,6 +221,7 @@ class MachineLearning(ReadingViewSet):
         responses={
             (200, "application/json"): page_of(TrainingSerializer, "TrainingPage"),
             **EXPORTS,
+            **UNCHANGED,
             **problems(400, 404),
         },
     )

@@ -13,7 +13,7 @@ from rest_framework import serializers
 from rest_framework.request import Request
 
 from bookapi.api.books import EXPORTS
-from bookapi.api.conditional import conditional, revision_of
+from bookapi.api.conditional import UNCHANGED, conditional, revision_of
 from bookapi.api.formats import dumps, export_response
 from bookapi.api.params import Parameter, Parameters, Words
 from bookapi.api.views import ReadingViewSet
@@ -208,7 +208,7 @@ class StatsViewSet(ReadingViewSet):
         tags=["statistics"],
         summary="The whole: prices, ratings, stock",
         parameters=PARAMETERS.schema(),
-        responses={200: OverviewSerializer, **problems(400)},
+        responses={200: OverviewSerializer, **UNCHANGED, **problems(400)},
     )
     @conditional(also=_last_run)
     def overview(self, request: Request) -> HttpResponseBase:
@@ -220,7 +220,7 @@ class StatsViewSet(ReadingViewSet):
         tags=["statistics"],
         summary="Books, stock, prices and ratings by category",
         parameters=PARAMETERS.schema(),
-        responses={(200, "application/json"): CategoryStatsPageSerializer, **EXPORTS, **problems(400)},
+        responses={(200, "application/json"): CategoryStatsPageSerializer, **EXPORTS, **UNCHANGED, **problems(400)},
     )
     @conditional
     def categories(self, request: Request) -> HttpResponseBase:
