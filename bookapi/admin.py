@@ -41,6 +41,8 @@ class UserAdmin(DjangoUserAdmin, Themed):  # type: ignore[type-arg, unused-ignor
     change_password_form = AdminPasswordChangeForm
     list_display = ("username", "email", "is_active", "is_staff", "is_superuser", "last_login")
     show_full_result_count = False
+    filter_horizontal = ()  # two lists side by side are wider than the page
+    autocomplete_fields = ("groups",)
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[User], search_term: str
@@ -64,6 +66,8 @@ class UserAdmin(DjangoUserAdmin, Themed):  # type: ignore[type-arg, unused-ignor
 @admin.register(Group)
 class GroupAdmin(DjangoGroupAdmin, Themed):  # type: ignore[type-arg, unused-ignore]
     """What the roles may do: for superusers alone, since whoever changes a group changes her own rights."""
+
+    filter_horizontal = ()
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return bool(request.user.is_superuser)

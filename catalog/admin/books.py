@@ -26,6 +26,7 @@ from catalog.admin.common import (
     list_link,
     log,
     moment,
+    one_line,
     page_link,
     pretty_json,
     shown,
@@ -137,7 +138,7 @@ class BookAdmin(CatalogueAdmin):
 
     @column("title", ordering="title_key", header=True)
     def titled(self, book: Book) -> list[str]:
-        return [shown(book.title), f"{book.upc} · {book.shop}"]
+        return [shown(book.title), one_line(f"{book.upc} · {book.shop}")]
 
     @column("category")
     def shelf(self, book: Book) -> str:
@@ -232,7 +233,8 @@ class BookAdmin(CatalogueAdmin):
 
     def response_change(self, request: HttpRequest, obj: Book) -> HttpResponse:
         if GIVE_BACK in request.POST:
-            self.message_user(request, f"“{shown(obj.title)}” was saved.", messages.SUCCESS)
+            what = request.POST[GIVE_BACK].replace("_", " ").capitalize()
+            self.message_user(request, f"{what} belongs to the shop; the rest was saved.", messages.SUCCESS)
             return HttpResponseRedirect(request.get_full_path())
         answer: HttpResponse = super().response_change(request, obj)
         return answer

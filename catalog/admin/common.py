@@ -152,11 +152,14 @@ def badge(text: str, kinds: Mapping[str, str]) -> SafeString:
     return render_to_string("unfold/helpers/label.html", {"text": text, "type": kinds.get(text, "")})
 
 
+def one_line(text: str) -> SafeString:
+    """The text, never broken into lines."""
+    return format_html('<span class="whitespace-nowrap">{}</span>', text)
+
+
 def moment(at: datetime | None) -> SafeString | str:
     """A time to the minute, UTC, on one line."""
-    if at is None:
-        return "-"
-    return format_html('<span class="whitespace-nowrap">{}</span>', f"{at.astimezone(UTC):%Y-%m-%d %H:%M}")
+    return one_line(f"{at.astimezone(UTC):%Y-%m-%d %H:%M}") if at else "-"
 
 
 def time_column(field: str, description: str = "") -> Callable[[Any, Any], SafeString | str]:

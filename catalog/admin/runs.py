@@ -12,6 +12,7 @@ from catalog.admin.common import (
     badge,
     column,
     list_link,
+    one_line,
     page_link,
     pretty_json,
     table,
@@ -47,17 +48,16 @@ def duration_of(run: CrawlRun) -> str:
 class CrawlRunAdmin(ReadOnlyAdmin):
     list_display = (
         "id",
-        "shop",
+        "of_shop",
         "outcome",
         "started",
         "duration",
-        "announced",
-        "seen",
+        "seen_of_announced",
         "created",
         "updated",
         "unchanged",
         "rejected",
-        "failed_pages",
+        "failures",
         "warned",
     )
     list_filter = (
@@ -81,6 +81,18 @@ class CrawlRunAdmin(ReadOnlyAdmin):
         return badge(outcome_of(run), OUTCOMES)
 
     started = time_column("started_at")
+
+    @column("shop")
+    def of_shop(self, run: CrawlRun) -> SafeString:
+        return one_line(run.shop)
+
+    @column("seen")
+    def seen_of_announced(self, run: CrawlRun) -> SafeString:
+        return one_line(f"{run.seen:,}" if run.announced is None else f"{run.seen:,} of {run.announced:,}")
+
+    @column("failed")
+    def failures(self, run: CrawlRun) -> int:
+        return run.failed_pages
 
     @column("duration")
     def duration(self, run: CrawlRun) -> str:
