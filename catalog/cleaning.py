@@ -63,8 +63,8 @@ def clean(scraped: ScrapedBook) -> BookRecord:
     stock = _judge(errors, "stock", scraped.stock, lambda raw: _stock(raw, availability, told), 0)
     review_count = _judge(errors, "review_count", scraped.review_count, _review_count, 0)
     product_type = _judge(errors, "product_type", scraped.product_type, _product_type, "")
-    image_url = _judge(errors, "image_url", scraped.image_url, _image_url, "")
-    source_url = _judge(errors, "source_url", scraped.source_url, _url, "")
+    image_url = _judge(errors, "image_url", scraped.image_url, _optional_url, "")
+    source_url = _judge(errors, "source_url", scraped.source_url, _optional_url, "")
     if errors:
         raise RejectedRecord(errors)
     return BookRecord(
@@ -639,5 +639,5 @@ def _url(raw: str) -> str:
     return url
 
 
-def _image_url(raw: str) -> str:
+def _optional_url(raw: str) -> str:
     return _url(raw) if raw.strip() else ""

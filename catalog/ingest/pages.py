@@ -62,8 +62,8 @@ def record_failed_pages(run_id: int, failures: Collection[PageFailure]) -> None:
     )
 
 
-def record_rejected_line(run_id: int, reference: str, line: str, detail: str) -> None:
-    """Keep a line of a file that is not even a record, once a run."""
+def record_rejected_line(run_id: int, reference: str, line: str, detail: str, upc: str = "") -> None:
+    """Keep a line of a file that is not even a record, once a run. `upc`, where it is known, spares its book."""
     with writing() as turn:
         run = CrawlRun.objects.get(pk=run_id)
         _, is_new = RejectedItem.objects.get_or_create(
@@ -72,6 +72,7 @@ def record_rejected_line(run_id: int, reference: str, line: str, detail: str) ->
             scraped_at=run.started_at,
             defaults={
                 "reference": printable(reference)[:500],
+                "upc": printable(upc)[:200],
                 "raw": {"line": printable(line[:10_000])},
                 "errors": [{"field": "line", "code": "invalid", "detail": printable(detail)[:200]}],
             },

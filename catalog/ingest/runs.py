@@ -236,10 +236,11 @@ def _sums_warnings(run: CrawlRun, failures: list[tuple[str, str]]) -> list[dict[
     if lists:
         found.append({"code": "list_pages_failed", "detail": f"{lists} list pages could not be read."})
     if run.state == CrawlRun.State.FINISHED and not run.filters and not run.complete:
+        announced = "an unknown number of" if run.announced is None else run.announced
         found.append(
             {
                 "code": "sums_do_not_hold",
-                "detail": f"The shop announced {run.announced} books; {run.seen} were seen, {run.failed_pages} failed.",
+                "detail": f"The shop announced {announced} books; {run.seen} were seen, {run.failed_pages} failed.",
             }
         )
     return found

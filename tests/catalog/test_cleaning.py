@@ -88,9 +88,9 @@ def test_every_bad_field_is_named_once_in_one_refusal() -> None:
     with pytest.raises(RejectedRecord) as refused:
         clean(empty)
     assert {e.field: e.code for e in refused.value.errors} == dict.fromkeys(
-        ("title", "upc", "category", "price", "rating", "stock", "source_url"), "missing"
+        ("title", "upc", "category", "price", "rating", "stock"), "missing"
     )
-    assert len(refused.value.errors) == 7
+    assert len(refused.value.errors) == 6
 
 
 # -- money ----------------------------------------------------------------------------------------------------------
@@ -418,9 +418,14 @@ def test_a_text_may_be_as_long_as_its_limit_and_no_longer(field: str, limit: int
     assert refusal(**{field: "x" * (RAW_MAX + 1)}) == {field: "too_long"}
 
 
-@pytest.mark.parametrize("field", ["title", "upc", "category", "source_url"])
+@pytest.mark.parametrize("field", ["title", "upc", "category"])
 def test_a_field_that_every_book_has_is_missed(field: str) -> None:
     assert refusal(**{field: " \u00a0\n"}) == {field: "missing"}
+
+
+@pytest.mark.parametrize("field", ["source_url", "image_url"])
+def test_a_catalogue_from_a_file_may_know_no_addresses(field: str) -> None:
+    assert getattr(cleaned(**{field: " \n"}), field) == ""
 
 
 def test_availability_has_a_limit_too() -> None:
