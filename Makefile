@@ -63,8 +63,9 @@ clean: ## Remove .venv and what tools leave behind; the catalogue in var/ stays
 
 # --- How .venv is made ------------------------------------------------------------------------------------------------
 # A stamp for each set, so that nothing is installed twice, and `make run` does not wait for the tools of development.
-# The files name every package with its hashes, so there is nothing to resolve: --no-deps.
-INSTALL := $(PY) -m pip install --quiet --quiet --disable-pip-version-check --no-deps --require-hashes
+# The files name every package with its hashes, so there is nothing to resolve: --no-deps. Compiling all of it would
+# double the time; Python compiles what it imports: --no-compile.
+INSTALL := $(PY) -m pip install -qq --no-compile --disable-pip-version-check --no-deps --require-hashes
 
 .venv/base.stamp: requirements/base.txt | .venv/bin/python
 	@echo 'Installing what the product needs into .venv (a minute or so, once)'
