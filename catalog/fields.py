@@ -6,7 +6,7 @@ from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 
-class BytewiseCharField(models.CharField):  # type: ignore[type-arg] - not subscriptable at run time
+class BytewiseCharField(models.CharField):  # type: ignore[type-arg]  # not subscriptable at run time
     """Text that sorts by code point on SQLite and PostgreSQL alike.
 
     PostgreSQL otherwise sorts by the locale of the server, so that a cursor made on one machine would skip rows on

@@ -1,5 +1,13 @@
 """What every test shares."""
 
-import os
+import pytest
 
-os.environ.setdefault("SECRET_KEY", "tests-sign-their-tokens-with-this-and-nothing-else")
+from bookapi.api import paging
+from catalog import memo
+
+
+@pytest.fixture(autouse=True)
+def _nothing_remembered() -> None:
+    """A test's catalogue begins at revisions that another one's had, so what is kept by revision must go."""
+    memo.forget_all()
+    paging.forget_counts()

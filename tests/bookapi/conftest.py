@@ -8,7 +8,6 @@ import pytest
 from django.test import Client
 
 from bookapi import accounts, tokens
-from bookapi.api import paging
 from tests.bookapi.logins import QUICK_HASHERS, make_user
 
 
@@ -18,7 +17,6 @@ def _fresh_process(settings: Any) -> None:
     settings.RATE_LIMIT_ACCOUNT = settings.RATE_LIMIT_ADDRESS = "off"
     accounts.cache.clear()
     tokens.verified.clear()
-    paging.forget_counts()
 
 
 @pytest.fixture
