@@ -55,7 +55,7 @@ class CrawlRunAdmin(ReadOnlyAdmin):
         "seen_of_announced",
         "created",
         "updated",
-        "unchanged",
+        "same",
         "rejected",
         "failures",
         "warned",
@@ -89,6 +89,10 @@ class CrawlRunAdmin(ReadOnlyAdmin):
     @column("seen")
     def seen_of_announced(self, run: CrawlRun) -> SafeString:
         return one_line(f"{run.seen:,}" if run.announced is None else f"{run.seen:,} of {run.announced:,}")
+
+    @column("same")
+    def same(self, run: CrawlRun) -> int:
+        return run.unchanged
 
     @column("failed")
     def failures(self, run: CrawlRun) -> int:
