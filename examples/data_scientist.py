@@ -98,7 +98,7 @@ class SimilarBooks:
     """Nearest books by title (TF-IDF), category and price, by cosine of their weighted vectors."""
 
     #: How much each part counts. A price says little about what a book is.
-    CATEGORY_WEIGHT, PRICE_WEIGHT = 0.5, 0.1
+    CATEGORY_WEIGHT, PRICE_WEIGHT = 1.0, 0.1
 
     def __init__(self, books: pd.DataFrame) -> None:
         self.books = books.reset_index(drop=True)
