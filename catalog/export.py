@@ -60,12 +60,12 @@ def csv_chunks(columns: Sequence[Column], batches: Batches) -> Iterator[bytes]:
     Text that a spreadsheet would run is defused with a leading apostrophe.
     """
     line = csv.writer(_Lines()).writerow
-    header = cast(str, line([column.name for column in columns])).encode()
+    header = cast(str, line([column.name for column in columns]))
     conversions = [(i, _CELLS[column.kind]) for i, column in enumerate(columns) if column.kind in _CELLS]
-    yield header
+    # The header goes with the first rows: once they are there, the query is known to work.
+    lines = [header]
     for batch in batches:
         for start in range(0, len(batch), CSV_LINES):
-            lines = []
             for row in batch[start : start + CSV_LINES]:
                 cells = list(row)
                 for i, text in conversions:
@@ -73,6 +73,9 @@ def csv_chunks(columns: Sequence[Column], batches: Batches) -> Iterator[bytes]:
                         cells[i] = text(cells[i])
                 lines.append(cast(str, line(cells)))
             yield "".join(lines).encode()
+            lines.clear()
+    if lines:
+        yield header.encode()
 
 
 def defused(text: str) -> str:

@@ -29,6 +29,7 @@ from bookapi.api.params import (
 from catalog.models import Book
 from catalog.querysets import BookQuerySet
 from catalog.search import WORDS_MAX, search, words_of
+from catalog.text import fold
 
 # --- Filters ----------------------------------------------------------------------------------------------------------
 
@@ -64,6 +65,16 @@ class ListedFilter(StrictFilter):
         return books if value == "any" else books.filter(listed=value == "true")
 
 
+class PartOfTitle(Words):
+    """Text of which something is left without accents: an empty rest would be in every title."""
+
+    def clean(self, value: Any) -> Any:
+        text = super().clean(value)
+        if not fold(text):
+            raise FieldInvalid("There is no letter to look for.", code="invalid")
+        return text
+
+
 class Question(Words):
     """Words to search for."""
 
@@ -86,7 +97,7 @@ class BookFilter(FilterSet):  # type: ignore[misc]
     category = CategoryFilter(
         Words(), "Name (without regard to case and accents) or slug; sent several times, any of them.", _STRING
     )
-    title = TitleFilter(Words(), "A part of the title, without regard to case and accents.", _STRING)
+    title = TitleFilter(PartOfTitle(), "A part of the title, without regard to case and accents.", _STRING)
     shop = StrictFilter(Words(), "Slug of the shop.", _STRING, field_name="shop")
     upc = StrictFilter(Words(), "The shop's code of the book.", _STRING, field_name="upc")
     ids = StrictFilter(Listing(WholeNumber()), "Up to 1,000 ids: `1,2,3`.", _STRING, field_name="id", lookup_expr="in")

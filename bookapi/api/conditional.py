@@ -39,7 +39,13 @@ def base_url(request: HttpRequest | Request) -> str:
     Raises:
         DisallowedHost: there is no PUBLIC_URL, and the request names a host that is not ours.
     """
-    return settings.PUBLIC_URL or f"{request.scheme}://{request.get_host()}"
+    if settings.PUBLIC_URL:
+        return str(settings.PUBLIC_URL)
+    plain: Any = request._request if isinstance(request, Request) else request
+    base: str | None = getattr(plain, "_base_url", None)  # asked by the tag and by every link
+    if base is None:
+        base = plain._base_url = f"{plain.scheme}://{plain.get_host()}"
+    return base
 
 
 def revision_of(request: Request) -> int:

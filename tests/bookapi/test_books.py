@@ -233,6 +233,7 @@ def test_updated_since_includes_its_own_moment(reader: Client) -> None:
         ("category=%00", "category", "null_characters_not_allowed"),
         ("q=%00", "q", "null_characters_not_allowed"),
         ("q=%CC%81", "q", "invalid"),
+        ("title=%CC%81", "title", "invalid"),
         ("q=" + "+".join("abcdefghijklmnopqrstu"), "q", "invalid"),
         ("title=" + "x" * 501, "title", "max_length"),
         ("ordering=author", "ordering", "invalid"),

@@ -14,6 +14,7 @@ import pytest
 from django.db import connection
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -93,6 +94,35 @@ def test_filtered_lists_are_walked_as_well(reader: Client, query: str) -> None:
     assert len(whole) > 4
     pages = walk(reader, f"{BOOKS}?{query}&page_size=4", "next")
     assert [pk for page in pages for pk in page] == whole
+
+
+def test_a_search_is_walked_through_all_its_ranks(reader: Client) -> None:
+    for title in ("sea", "sea side", "the sea", "overseas", "land"):
+        for _ in range(3):
+            make_book(title=title, description="by the sea")
+    whole = [book["title"] for book in reader.get(f"{BOOKS}?q=SEA").json()["results"]]
+    assert whole == [title for title in ("sea", "sea side", "the sea", "overseas", "land") for _ in range(3)]
+    pages = walk(reader, f"{BOOKS}?q=SEA&page_size=2", "next")
+    ids = [pk for page in pages for pk in page]
+    assert len(set(ids)) == len(ids) == 15
+    assert [Book.objects.get(pk=pk).title for pk in ids] == whole
+
+
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="PostgreSQL's plans depend on statistics of the rows")
+@pytest.mark.parametrize("ordering", sorted(ORDERINGS))
+def test_every_order_is_read_from_an_index_from_where_the_cursor_points(reader: Client, ordering: str) -> None:
+    make_books(50)
+    with CaptureQueriesContext(connection) as queries:
+        following = reader.get(f"{BOOKS}?ordering={ordering}&page_size=5").json()["next"]
+        reader.get(following)
+    pages = [query["sql"] for query in queries if "ORDER BY" in query["sql"]]
+    assert len(pages) == 2
+    for sql in pages:
+        with connection.cursor() as cursor:
+            cursor.execute("EXPLAIN QUERY PLAN " + sql.replace("%", "%%"))
+            plan = "; ".join(str(row[3]) for row in cursor.fetchall())
+        assert "TEMP B-TREE" not in plan, plan
+    assert "SEARCH catalog_book USING" in plan, plan
 
 
 def test_prepared_and_filtered_queries_agree(reader: Client) -> None:
