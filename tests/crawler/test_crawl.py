@@ -124,13 +124,10 @@ def test_crawl_of_a_changed_shop_changes_exactly_what_changed(deployment: Deploy
     ):
         changes = json.loads(fields) if isinstance(fields, str) else fields
         logged.setdefault(upc, set()).update(changes or {kind})
-    differing = {
-        upc: {name for name in book if book[name] != new[upc][name]} for upc, book in old.items() if upc in new
-    }
+    stayed = old.keys() & new.keys()
+    differing = {upc: names for upc in stayed if (names := {n for n, v in old[upc].items() if v != new[upc][n]})}
     assert logged == (
-        {upc: names for upc, names in differing.items() if names}
-        | {upc: {"created"} for upc in new.keys() - old.keys()}
-        | {upc: {"delisted"} for upc in gone}
+        differing | {upc: {"created"} for upc in new.keys() - old.keys()} | {upc: {"delisted"} for upc in gone}
     )
     observed = dict(
         deployment.rows(

@@ -62,17 +62,23 @@ def test_killed_crawl_resumes_to_the_database_of_an_uninterrupted_one(deployment
         assert sum(n for path, n in shop.asked.items() if "_" in path) == 300 - read_before
 
 
-def test_crawl_after_a_killed_one_closes_it_and_delists_nothing(crawled: Crawled) -> None:
-    deployment = crawled.deployment
-    process = deployment.start("-a", f"start_url={crawled.address}")
-    wait_until(lambda: deployment.run()["seen"] > 0 and deployment.run()["id"] == 2, "the second run writes")
-    process.kill()
-    deployment.wait(process)
-    assert deployment.crawl(crawled.address).code == 0
-    killed, after = deployment.run(2), deployment.run(3)
-    assert (killed["state"], killed["complete"], killed["delisted"]) == ("interrupted", False, 0)
-    assert (after["unchanged"], after["complete"], after["delisted"]) == (300, True, 0)
-    assert deployment.books() == truth(crawled.shop, crawled.address)
+def test_crawl_after_a_killed_one_closes_it_and_delists_nothing(deployment: Deployment) -> None:
+    go_on = threading.Event()
+    with odd_shop(SHOP) as shop:
+        assert deployment.crawl(shop.address).code == 0
+        shop.asked.clear()
+        shop.before_answer = lambda count: count < 150 or go_on.wait()
+        process = deployment.start("-a", f"start_url={shop.address}")
+        wait_until(lambda: deployment.run()["id"] == 2 and deployment.run()["seen"], "the second run writes")
+        process.kill()
+        deployment.wait(process)
+        go_on.set()
+        assert deployment.crawl(shop.address).code == 0
+        killed, after = deployment.run(2), deployment.run(3)
+        assert (killed["state"], killed["complete"], killed["delisted"]) == ("interrupted", False, 0)
+        assert 0 < killed["unchanged"] < 300
+        assert (after["unchanged"], after["complete"], after["delisted"]) == (300, True, 0)
+        assert deployment.books() == truth(SHOP, shop.address)
 
 
 def test_terminated_crawl_writes_what_it_read_and_resumes(deployment: Deployment) -> None:
