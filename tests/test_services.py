@@ -47,7 +47,5 @@ def test_server_that_was_named_and_does_not_answer_is_not_replaced(monkeypatch: 
         ([0], False, True),  # without a PostgreSQL
     ],
 )
-def test_half_without_tests_is_a_success_only_if_it_was_asked_for(
-    codes: list[int], chosen: bool, success: bool
-) -> None:
+def test_half_without_tests_is_fine_only_if_it_was_asked_for(codes: list[int], chosen: bool, success: bool) -> None:
     assert is_success(codes, chosen=chosen) is success
