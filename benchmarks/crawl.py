@@ -7,6 +7,8 @@ Both crawls read the practice shop on this machine, open a run, ask for the know
 The second has no item pipeline (`-s ITEM_PIPELINES={}`), so that no record is cleaned, compared or written. The two
 take turns, each on an emptied database, and the time is Scrapy's own from the opening of the spider to its close. The
 shop, the spider and PostgreSQL share the cores of one machine, which is harder on the writing than a real crawl is.
+Rates mean something on an idle machine alone; the CPU time of the crawl's process (start-up included, PostgreSQL's not)
+is printed beside them because it does on a busy one too.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import argparse
 import json
 import os
 import re
+import resource
 import statistics
 import subprocess
 import sys
@@ -56,6 +59,7 @@ def main() -> int:
 def measure(url: str, address: str, options: argparse.Namespace) -> bool:
     """Print the rates on one database. True when the bar is met."""
     rates: dict[str, list[float]] = {way: [] for way in WAYS}
+    cpu: dict[str, list[float]] = {way: [] for way in WAYS}
     with deployment(url) as env:
         run([sys.executable, "manage.py", "migrate", "--verbosity=0"], env)
         crawl(address, WAYS["catalogue"], env, options.books)  # warms the shop and the files
@@ -64,10 +68,13 @@ def measure(url: str, address: str, options: argparse.Namespace) -> bool:
             for way, arguments in ways if n % 2 else reversed(ways):
                 if not options.revisit:
                     empty(env)
+                before = cpu_s()
                 rates[way].append(crawl(address, arguments, env, options.books))
-    print(f"\n{url.partition(':')[0]:16}{'min':>10}{'median':>10}{'max':>10}  pages/s")
+                cpu[way].append(cpu_s() - before)
+    print(f"\n{url.partition(':')[0]:16}{'min':>10}{'median':>10}{'max':>10}  pages/s{'CPU s':>10}  (median)")
     for way, values in rates.items():
-        print(f"  {way:14}{min(values):10.0f}{statistics.median(values):10.0f}{max(values):10.0f}")
+        told = f"{min(values):10.0f}{statistics.median(values):10.0f}{max(values):10.0f}"
+        print(f"  {way:14}{told}{statistics.median(cpu[way]):19.2f}")
     ratio = statistics.median(rates["catalogue"]) / statistics.median(rates["no pipeline"])
     of_rounds = [ours / none for ours, none in zip(rates["catalogue"], rates["no pipeline"], strict=True)]
     told = ", ".join(f"{value:.3f}" for value in of_rounds)
@@ -83,6 +90,12 @@ def crawl(address: str, arguments: list[str], env: dict[str, str], books: int) -
     scraped = int(figure("item_scraped_count", stats))
     assert scraped == books, f"{scraped} of {books} books were read"
     return figure("response_received_count", stats) / figure("elapsed_time_seconds", stats)
+
+
+def cpu_s() -> float:
+    """CPU seconds of all processes that this one has waited for."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def event_of(line: str) -> str:
