@@ -65,7 +65,7 @@ class CategoryNameSerializer(serializers.Serializer[Any]):
 
 
 class BookSerializer(serializers.Serializer[Any]):
-    """A book as the API shows it. With `fields=` only those that were asked for."""
+    """A book as the API shows it."""
 
     id = serializers.IntegerField()
     shop = serializers.CharField(help_text="Slug of the shop; identity is (shop, upc).")
@@ -91,6 +91,16 @@ class BookSerializer(serializers.Serializer[Any]):
     updated_at = serializers.DateTimeField()
 
 
+class ListedBookSerializer(BookSerializer):
+    """A book in a list: every field, or with `fields=` those that were asked for."""
+
+    def get_fields(self) -> dict[str, serializers.Field[Any, Any, Any, Any]]:
+        fields = super().get_fields()
+        for field in fields.values():
+            field.required = False
+        return fields
+
+
 class ObservationSerializer(serializers.Serializer[Any]):
     at = serializers.DateTimeField()
     price = serializers.FloatField()
@@ -103,7 +113,7 @@ class HistorySerializer(serializers.Serializer[Any]):
     results = ObservationSerializer(many=True)
 
 
-BOOK_PAGE = page_of(BookSerializer, "BookPage")
+BOOK_PAGE = page_of(ListedBookSerializer, "BookPage")
 FILE = OpenApiResponse(OpenApiTypes.BINARY, description="The whole filtered set, streamed.")
 EXPORTS = {(200, str(chosen.media_type)): FILE for chosen in EXPORTABLE[1:]}
 MOVED = OpenApiResponse(description="The book was merged into another one, whose address is in Location.")

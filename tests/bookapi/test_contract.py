@@ -69,3 +69,11 @@ def bearer(db: None) -> Iterator[dict[str, str]]:
 )
 def test_answers_are_as_the_schema_says(case: Any, bearer: dict[str, str]) -> None:
     case.call_and_validate(headers=bearer, checks=CHECKS)
+
+
+def test_projection_of_a_list_is_within_the_schema(bearer: dict[str, str]) -> None:
+    case = schema["/api/v1/books"]["GET"].Case(query={"fields": "id,price"})
+
+    response = case.call_and_validate(headers=bearer, checks=CHECKS)
+
+    assert set(response.json()["results"][0]) == {"id", "price"}
