@@ -104,7 +104,6 @@ def _set_home(answer: Answer) -> Callable[[OddShop], None]:
     ("break_it", "reason"),
     [
         pytest.param(_set_home(plain(HTTPStatus.NOT_FOUND)), "http_404", id="not found"),
-        pytest.param(_set_home(Answer(HTTPStatus.OK, b"\x89PNG\r\n", "image/png")), "wrong_charset", id="not HTML"),
         pytest.param(_set_home(redirect("http://localhost:9/")), "foreign_host", id="elsewhere"),
         pytest.param(_disallow, "robots_txt", id="forbidden"),
     ],

@@ -152,7 +152,6 @@ def _folder(deployment: Deployment, n: int) -> Path:
     [
         ("resume=99", "There is no run 99 of practice."),
         ("resume=1", "Run 1 is finished: start a new one."),
-        ("run=1", "Run 1 is finished."),
         ("limits=5", "Unknown argument: limits"),
     ],
 )
