@@ -291,6 +291,12 @@ def test_a_new_etag_or_parser_is_remembered_without_a_change(run: CrawlRun) -> N
     assert current_revision() == revision
 
 
+def test_the_last_etag_of_a_batch_is_remembered(run: CrawlRun) -> None:
+    ingest([scraped("a1", etag='"1"')], run.pk)
+    ingest([scraped("a1", day=day, etag=etag) for day, etag in [(1, '"2"'), (2, '"1"')]], run.pk)
+    assert BookSource.objects.get().etag == '"1"'
+
+
 def test_an_endless_etag_is_not_kept(run: CrawlRun) -> None:
     ingest([scraped("a1", etag="x" * 201)], run.pk)
     with CaptureQueriesContext(connection) as queries:
