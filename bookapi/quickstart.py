@@ -84,11 +84,12 @@ def run(options: Options, console: Console) -> None:
         probe = None if options.practice or not options.crawl else Probe(settings.SHOP_URL)
         with console.status("Preparing the database"):
             call_command("migrate", interactive=False, verbosity=0)
-        password = first_operator()
         source = _choose_source(options, probe, children) if options.crawl else None
         server = children.enter_context(start_server(options.port, source))
         with console.status("Starting the server"):
             _wait_until_live(base, server)
+        # Not before it can be printed: a start that fails would take the only copy of the password with it.
+        password = first_operator()
         console.print(_welcome(base, password, source))
         if source is not None:
             _fill(source, console, children)
