@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from functools import cache
+from collections.abc import Callable
+from functools import cache, wraps
 from typing import Any
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
-from django.views.decorators.http import require_safe
+from django.views.decorators.csrf import csrf_exempt
 from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.renderers import OpenApiJsonRenderer, OpenApiYamlRenderer
 from drf_spectacular.views import SpectacularAPIView
@@ -16,6 +17,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from bookapi.api.params import Parameters
+from bookapi.errors import problem_response
 
 #: Scripts from here alone, and none in the page. Both tools write style elements of their own, and ReDoc searches in a
 #: worker that it makes itself.
@@ -45,12 +47,25 @@ class Schema(SpectacularAPIView):
         return Response(schema(), headers={"Content-Disposition": f'inline; filename="bookapi.{kind}"'})
 
 
-@require_safe
+def shown(page: Callable[[HttpRequest], HttpResponse]) -> Callable[[HttpRequest], HttpResponse]:
+    """A page of the API that can only be looked at: any other method is a problem, as everywhere below /api."""
+
+    @csrf_exempt  # its check comes before the view, and answers in HTML
+    @wraps(page)
+    def view(request: HttpRequest) -> HttpResponse:
+        if request.method not in {"GET", "HEAD"}:
+            return problem_response(405, request=request, headers={"Allow": "GET, HEAD"})
+        return page(request)
+
+    return view
+
+
+@shown
 def swagger(request: HttpRequest) -> HttpResponse:
     return _page(request, "bookapi/swagger.html")
 
 
-@require_safe
+@shown
 def redoc(request: HttpRequest) -> HttpResponse:
     return _page(request, "bookapi/redoc.html")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django.contrib import admin
 from django.urls import URLPattern, URLResolver, include, path
+from django.views.generic import RedirectView
 
 from bookapi import docs, health, metrics
 from bookapi.api import login, ml, scraping, stats
@@ -52,4 +53,5 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("api/v1/", include(api)),
     path("admin/", admin.site.urls),
     path("metrics", metrics.metrics),
+    path("", RedirectView.as_view(pattern_name="docs")),  # people who come without knowing where to
 ]

@@ -84,7 +84,7 @@ def check_names(query: Query, known: Iterable[str], repeatable: Iterable[str] = 
     for name, values in query.items():
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-            hint = f" Did you mean {near[0]!r}?" if near else f" Known: {', '.join(sorted(known))}."
+            hint = f" Did you mean {near[0]!r}?" if near else f" Known: {', '.join(sorted(known)) or 'none'}."
             errors[name] = [exceptions.ErrorDetail(f"Unknown parameter.{hint}", "unknown")]
         elif len(values) > 1 and name not in repeatable:
             errors[name] = [exceptions.ErrorDetail("Sent more than once.", "repeated")]

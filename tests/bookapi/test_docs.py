@@ -94,6 +94,20 @@ def test_a_page_is_only_read(client: Client, path: str) -> None:
     assert client.post(path).status_code == 405
 
 
+@pytest.mark.parametrize("method", ["POST", "DELETE", "TRACE", "FOO"])
+def test_other_methods_on_a_page_are_problems_and_not_pages_of_a_csrf_check(method: str) -> None:
+    answer = Client(enforce_csrf_checks=True).generic(method, "/api/v1/docs")
+
+    assert (answer.status_code, answer["Allow"]) == (405, "GET, HEAD")
+    assert answer["Content-Type"] == "application/problem+json"
+
+
+def test_who_comes_without_an_address_is_led_to_the_documentation(client: Client) -> None:
+    answer = client.get("/")
+
+    assert (answer.status_code, answer["Location"]) == (302, "/api/v1/docs")
+
+
 @pytest.mark.system
 @pytest.mark.parametrize("path", PAGES)
 def test_a_browser_shows_the_pages_under_their_policy(live_server: LiveServer, tmp_path: Path, path: str) -> None:
