@@ -36,8 +36,8 @@ PRACTICE_SHOP = "practice-shop"
 #: One port for every start: the addresses of the books stay the same, and a second start finds its pages again.
 PRACTICE_PORT = 8765
 PRACTICE_BOOKS = 1000
-#: Seconds that the live shop has to answer, the server to start, and the practice shop to start.
-PROBE_S, SERVER_S, PRACTICE_S = 4.0, 60.0, 60.0
+#: Seconds that the live shop has to answer, and the server to start.
+PROBE_S, SERVER_S = 4.0, 120.0
 #: Seconds between two lines of progress where there is no terminal for a bar.
 REPORT_EVERY_S = 5.0
 #: A server log larger than this is set aside at the next start.
