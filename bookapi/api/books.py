@@ -163,9 +163,6 @@ DETAIL = Parameters(SHOWN)
 NOTHING = Parameters()
 
 
-#: Rows of one batch of a file: a row group of Parquet.
-EXPORT_ROWS = 2000
-
 # --- Questions --------------------------------------------------------------------------------------------------------
 
 #: Rows of one batch of a file: a row group of Parquet.
@@ -236,11 +233,13 @@ def _export(request: Request, source: Filtered | Prepared, values: Mapping[str, 
     ordering = ORDERINGS[values["ordering"]] if values["ordering"] else _default_order(request, ORDERINGS["id"])
     shape = book_shape(values["fields"])
     rows = source.queryset().order_by(*ordering.columns(backwards=False)).values_list(*shape.columns)
+    # CSV takes the rows as they come from the driver, whose columns are the flat ones.
+    flat = list if request.accepted_renderer.format == "csv" else shape.flat
     return export_response(
         request,
         "books",
         shape.flat_columns,
-        _batches(rows, shape.flat, EXPORT_ROWS),
+        _batches(rows, flat, EXPORT_ROWS),
         _batches(rows, shape.objects, paging.STREAM_ROWS),
     )
 

@@ -176,7 +176,9 @@ def _answer(
         if values[parameter] is not None:
             raise invalid(parameter, "A file is the whole filtered set and has no pages.", "contradiction")
     rows = source.queryset().order_by(*ordering.columns(backwards=False)).values_list(*shape.columns)
-    flat, objects = _converted(rows, shape.flat), _converted(rows, shape.objects)
+    # CSV takes training data as they come from the driver; numbers of features have to be made.
+    raw = request.accepted_renderer.format == "csv" and isinstance(shape, TrainingShape)
+    flat, objects = _converted(rows, list if raw else shape.flat), _converted(rows, shape.objects)
     return export_response(request, name, shape.flat_columns, flat, objects)
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import subprocess
 import sys
 import textwrap
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
+from itertools import product
 
 import orjson
 import pyarrow as pa
@@ -56,6 +58,26 @@ def test_csv_leaves_negative_numbers_alone_and_empties_nothing_else() -> None:
 def test_csv_defuses_every_kind_of_text() -> None:
     columns = [Column("a", "text"), Column("b", "word"), Column("c", "texts")]
     assert b"".join(csv_chunks(columns, [[("=a", "@b", ["+c", "=d"])]])) == b"a,b,c\r\n'=a,'@b,'+c; =d\r\n"
+
+
+def test_csv_is_quoted_as_the_csv_module_quotes() -> None:
+    marks = ["", " ", ",", '"', '""', "\n", "\r", "\r\n", "\t", ";", "'", "x", "é", "\u2028", "\u00a0", "\0"]
+    texts = ["".join(parts) for n in (1, 2, 3) for parts in product(marks, repeat=n)]
+    expected = io.StringIO(newline="")
+    csv.writer(expected).writerows([("a", "n"), *((defused(text), 1) for text in texts)])
+    columns = [Column("a", "text"), Column("n", "integer")]
+    assert b"".join(csv_chunks(columns, [[(text, 1) for text in texts]])).decode() == expected.getvalue()
+
+
+def test_a_line_of_one_empty_cell_is_no_empty_line() -> None:
+    assert b"".join(csv_chunks([Column("a", "text")], [[("",), (None,), ("b",)]])) == b'a\r\n""\r\n""\r\nb\r\n'
+
+
+def test_csv_takes_cells_as_the_drivers_give_them() -> None:
+    columns = [Column("price", "money"), Column("authors", "texts"), Column("nobody", "texts"), Column("at", "time")]
+    row = (51.5, '["A, B","=C"]', "[]", MOMENT.replace(tzinfo=None))
+    raw = b"".join(csv_chunks(columns, [[row]])).decode()
+    assert raw == 'price,authors,nobody,at\r\n51.50,"A, B; =C",,2026-01-02T03:04:05.678901Z\r\n'
 
 
 def test_csv_of_no_batches_has_its_header() -> None:
