@@ -118,7 +118,7 @@ def test_nothing_reads_the_environment_past_the_settings() -> None:
         for package in ("bookapi", "catalog", "crawler")
         for path in (ROOT / package).rglob("*.py")
         for name in re.findall(
-            r"(?:environ(?:\.get|\.setdefault)?|getenv)[\[(]\"([A-Z_]+)\"", path.read_text(encoding="utf-8")
+            r"(?:os\.environ(?:\.get|\.setdefault)?|getenv)[\[(]\"([A-Z_]+)\"", path.read_text(encoding="utf-8")
         )
     }
     assert {name for _, name in found} >= {"DJANGO_SETTINGS_MODULE"}
