@@ -2,7 +2,8 @@
 
 import pytest
 
-FIXTURES = {"db", "transactional_db", "django_db_setup", "django_db_blocker", "live_server"}
+#: Fixtures that a test asks for; pytest-django's own machinery (`django_db_blocker`) is around every test.
+FIXTURES = {"db", "transactional_db", "live_server"}
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
