@@ -231,7 +231,17 @@ class CrawlRun(models.Model):
 
     def log_context(self) -> dict[str, Any]:
         """The run as a log line tells it."""
-        counts = ("announced", "seen", "created", "updated", "unchanged", "stale", "rejected", "failed_pages", "delisted")
+        counts = (
+            "announced",
+            "seen",
+            "created",
+            "updated",
+            "unchanged",
+            "stale",
+            "rejected",
+            "failed_pages",
+            "delisted",
+        )
         return {
             "run_id": self.pk,
             "shop": self.shop,
