@@ -127,6 +127,15 @@ def _none_with_signature(anna: User) -> str:
     return f"{segment({'alg': 'none'})}.{payload}.{signature}"
 
 
+def _respelled(token: str) -> str:
+    """The token with the next last character, whose spare bits alone differ: the bytes of its signature are the same.
+
+    32 bytes leave two bits of the 43rd character to spare, and encoders leave them 0.
+    """
+    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    return token[:-1] + alphabet[alphabet.index(token[-1]) + 1]
+
+
 STRINGS: dict[str, Callable[[User], str]] = {
     "signed with another key": lambda anna: sign(claims(anna), key="another key of at least 32 bytes, no less"),
     "signed with blanks": lambda anna: sign(claims(anna), key=" " * 32),
@@ -146,6 +155,8 @@ STRINGS: dict[str, Callable[[User], str]] = {
     "with two parts": lambda anna: sign(claims(anna)).rsplit(".", 1)[0],
     "without its signature": lambda anna: sign(claims(anna)).rsplit(".", 1)[0] + ".",
     "with a broken signature": lambda anna: sign(claims(anna))[:-4] + "AAAA",
+    "whose signature is spelled in another way": lambda anna: _respelled(sign(claims(anna))),
+    "with padding": lambda anna: f"{sign(claims(anna))}=",
     "whose payload is a list": lambda _: sign_bytes(b"[]"),
     "whose payload is not JSON": lambda _: sign_bytes(b"\xff{"),
     "that is nested deeply": lambda _: sign_bytes(b"[" * 2500),
