@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import time
 import uuid
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
@@ -53,34 +55,52 @@ class RequestLog:
         return response
 
 
-def _to_json(event: Any, **_: Any) -> str:
-    return orjson.dumps(event, default=str).decode()
+#: What every record has; the rest is the facts of its `extra`.
+RECORD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+class JSONLines(logging.Formatter):
+    """A record as one line of JSON: event, what is bound to the context, level, logger, its facts, time, traceback.
+
+    By hand, because structlog's way to a line took a fifth of the time of reading a book.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "event": record.getMessage(),
+            **structlog.contextvars.get_contextvars(),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            **{name: value for name, value in vars(record).items() if name not in RECORD},
+            "timestamp": datetime.now(UTC),
+        }
+        if record.exc_info and record.exc_info[0] is not None:
+            line["exception"] = self.formatException(record.exc_info)
+        if record.stack_info:
+            line["stack"] = self.formatStack(record.stack_info)
+        try:
+            return orjson.dumps(line, default=str, option=orjson.OPT_UTC_Z | orjson.OPT_NON_STR_KEYS).decode()
+        except TypeError:  # half a surrogate pair, a number beyond 64 bits: a line that is lost tells nothing
+            return json.dumps({name: str(value) for name, value in line.items()})
 
 
 def logging_config(level: str, *, console: bool) -> dict[str, Any]:
-    """Django's LOGGING: structlog renders the records of every library, so that all lines look alike."""
-    before: list[Any] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.stdlib.add_log_level,
-        structlog.stdlib.add_logger_name,
-        structlog.stdlib.ExtraAdder(),
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-    ]
-    renderer: list[Any] = (
-        [structlog.dev.ConsoleRenderer()]
-        if console
-        else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(_to_json)]
-    )
+    """Django's LOGGING: the records of every library go one way, so that all lines look alike."""
+    for_people = {
+        "()": structlog.stdlib.ProcessorFormatter,
+        "foreign_pre_chain": [
+            structlog.contextvars.merge_contextvars,
+            structlog.stdlib.add_log_level,
+            structlog.stdlib.add_logger_name,
+            structlog.stdlib.ExtraAdder(),
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+        ],
+        "processors": [structlog.stdlib.ProcessorFormatter.remove_processors_meta, structlog.dev.ConsoleRenderer()],
+    }
     return {
         "version": 1,
         "disable_existing_loggers": False,
-        "formatters": {
-            "structured": {
-                "()": structlog.stdlib.ProcessorFormatter,
-                "foreign_pre_chain": before,
-                "processors": [structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderer],
-            }
-        },
+        "formatters": {"structured": for_people if console else {"()": JSONLines}},
         # The level stands at the handler, because Scrapy resets that of the root logger.
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "structured", "level": level}},
         "root": {"handlers": ["stderr"], "level": level},
