@@ -11,7 +11,6 @@ import re
 import socket
 import subprocess
 import sys
-import tarfile
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from typing import Any
 
 import pytest
 
+from tests.crawler import real_shop
 from tests.crawler.deployment import Deployment, wait_until
 
 FOLDER = Path(os.environ.get("REAL_SHOP_DIR", "nowhere"))
@@ -54,9 +54,7 @@ def _answers(port: int) -> bool:
 
 @pytest.fixture
 def site(tmp_path: Path) -> Path:
-    with tarfile.open(FOLDER / "site.tar.gz") as archive:
-        archive.extractall(tmp_path / "unpacked", filter="data")
-    return tmp_path / "unpacked" / "site"
+    return real_shop.unpacked(tmp_path / "unpacked")
 
 
 def truth() -> dict[str, dict[str, Any]]:

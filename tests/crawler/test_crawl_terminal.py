@@ -26,10 +26,12 @@ def on_terminal(deployment: Deployment, columns: int, *arguments: str) -> tuple[
     """Exit code of a crawl on a terminal of this width, and all that was written to it."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 30, columns, 0, 0))
+    # The terminal tells its width, unless the variable does, which parallel pytest sets.
+    environment = {name: value for name, value in deployment.environment().items() if name not in {"COLUMNS", "LINES"}}
     process = subprocess.Popen(
         [sys.executable, "-m", "scrapy", "crawl", "books", *arguments],
         cwd=ROOT,
-        env=deployment.environment() | {"TERM": "xterm"},
+        env=environment | {"TERM": "xterm"},
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,

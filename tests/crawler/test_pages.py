@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
-import tarfile
 from collections import Counter
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -20,6 +18,7 @@ from catalog.cleaning import clean
 from catalog.records import BookRecord, RejectedRecord, ScrapedBook
 from crawler import pages
 from crawler.pages import PARSER_VERSION, CategoryLink, Listing, PageError, parse_book, parse_listing
+from tests.crawler import real_shop
 
 PAGES = Path(__file__).parent.parent / "pages"
 SCRAPED_AT = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)
@@ -139,7 +138,7 @@ def test_reading_and_cleaning_load_no_django_scrapy_or_twisted() -> None:
 
 # -- the real shop --------------------------------------------------------------------------------------------------
 
-REAL_SHOP_DIR = os.environ.get("REAL_SHOP_DIR", "")
+REAL_SHOP_DIR = real_shop.FOLDER
 HOST = "http://books.toscrape.com/"
 
 
@@ -148,11 +147,7 @@ def real_site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the unpacked copy of the real shop."""
     if not REAL_SHOP_DIR:
         pytest.skip("REAL_SHOP_DIR is not set: it names the folder with the copy of the real shop.")
-    folder = tmp_path_factory.mktemp("real_shop")
-    with tarfile.open(Path(REAL_SHOP_DIR) / "site.tar.gz") as archive:
-        wanted = [m for m in archive.getmembers() if m.name.endswith(".html")]
-        archive.extractall(folder, members=wanted, filter="data")
-    return folder / "site"
+    return real_shop.unpacked(tmp_path_factory.mktemp("real_shop"))
 
 
 def true_books() -> list[dict[str, Any]]:
