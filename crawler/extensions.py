@@ -78,6 +78,7 @@ class RunKeeper:
             self.pulse.cancel()
         if not spider.run_id:
             logger.error("no run was started", extra={"reason": spider.trouble})
+            await spider.catalogue.close()
             return
         state = STATES.get(reason, "failed")
         if state == "finished" and spider.announced is None and spider.trouble is None:
@@ -90,6 +91,8 @@ class RunKeeper:
         except DatabaseError as error:  # the next crawl finds that this process is gone, and closes the run
             logger.exception("the run could not be closed", extra={"run_id": spider.run_id})
             spider.trouble = spider.trouble or f"The run could not be closed: {type(error).__name__}: {error}"
+        finally:
+            await spider.catalogue.close()
 
 
 class Progress:

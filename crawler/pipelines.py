@@ -80,4 +80,4 @@ class CataloguePipeline:
         if failures := spider.failures.take():
             await spider.catalogue.call(record_failed_pages, spider.run_id, failures)
         if batch:
-            await spider.catalogue.call(ingest, batch, spider.run_id)
+            await spider.catalogue.write(ingest, batch, spider.run_id)

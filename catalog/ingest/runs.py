@@ -8,6 +8,7 @@ import socket
 from collections.abc import Collection, Iterable
 from datetime import timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 from django.conf import settings
@@ -88,8 +89,8 @@ def _reopen(run_id: int, shop: str, kind: str) -> CrawlRun:
     return run
 
 
-def adopt_run(run_id: int) -> CrawlRun:
-    """The run, now this process's: while the process lives, so does the run.
+def adopt_run(run_id: int, pid: int | None = None) -> CrawlRun:
+    """The run, now the process's of this number, or this one's: while the process lives, so does the run.
 
     Raises:
         UnknownRun: there is no such run.
@@ -104,7 +105,7 @@ def adopt_run(run_id: int) -> CrawlRun:
     if run.pid is not None and not _is_dead(run):
         raise RunUnderWay(run)
     as_read = CrawlRun.objects.running().filter(pk=run_id, pid=run.pid, host=run.host)
-    run.pid, run.host, run.heartbeat_at = os.getpid(), socket.gethostname(), timezone.now()
+    run.pid, run.host, run.heartbeat_at = pid or os.getpid(), socket.gethostname(), timezone.now()
     if not as_read.update(pid=run.pid, host=run.host, heartbeat_at=run.heartbeat_at):
         raise RunUnderWay(run)  # another process was faster
     return run
@@ -129,14 +130,24 @@ def _close_dead_runs(shop: str) -> None:
 
 
 def _is_dead(run: CrawlRun) -> bool:
-    if run.pid is not None and run.host == socket.gethostname():
-        try:
-            os.kill(run.pid, 0)
-        except ProcessLookupError:
-            return True
-        except PermissionError:  # somebody else's process, so it lives
-            pass
+    if run.pid is not None and run.host == socket.gethostname() and not _lives(run.pid):
+        return True
     return timezone.now() - run.heartbeat_at > timedelta(seconds=SILENCE_S)
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's process, so it lives
+        return True
+    try:
+        # Where the first process of a container reaps nobody, the dead keep their number.
+        state = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()[0]
+    except OSError:  # another system than Linux, or it ended just now
+        return True
+    return state not in {"Z", "X"}
 
 
 def finish_run(

@@ -25,9 +25,9 @@ from crawler.catalogue import Catalogue
 from crawler.failures import FailedPages, asked_for
 from crawler.pages import Listing, PageError, parse_book, parse_listing
 
-#: Pages of a list that are asked for ahead of the books: enough that the books never wait for the next list page,
-#: few enough that a shop of a million books does not fill the memory with requests.
-LOOK_AHEAD = 2
+#: Pages of a list that are asked for ahead of the books: enough that the books never wait for the next list page, even
+#: while the catalogue is busy; few enough that a shop of a million books does not fill the memory with requests.
+LOOK_AHEAD = 12
 _SLUG = re.compile(r"[A-Za-z0-9_-]{1,50}", re.ASCII)
 
 
@@ -120,7 +120,7 @@ class BooksSpider(scrapy.Spider):
         if self.opened_run is None:
             number = start_run(self.shop, self.start_url, filters=self.filters, resume=self.resume).pk
         assert number is not None  # noqa: S101 - one of the two gave it
-        self.run_id = adopt_run(number).pk
+        self.run_id = adopt_run(number, self.catalogue.start_writer()).pk
         self.logger.info("run started", extra={"run_id": number, "shop": self.shop, "source": self.start_url})
 
     def _refuse_another_crawl(self, number: int) -> None:

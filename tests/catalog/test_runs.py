@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterable
 from datetime import timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -285,6 +286,16 @@ def test_a_run_whose_process_is_gone_is_closed_and_can_be_resumed() -> None:
     assert (run.state, run.finished_at) == ("interrupted", run.heartbeat_at)
     finish_run(second.pk, state="interrupted")
     assert start_run("shop", "x", resume=run.pk).pk == run.pk
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="/proc tells who is dead, on Linux alone")
+def test_a_run_whose_process_is_dead_but_was_never_waited_for_is_closed() -> None:
+    run = start_run("shop", "x")
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    CrawlRun.objects.filter(pk=run.pk).update(pid=dead.pid, host=socket.gethostname())
+    os.waitid(os.P_PID, dead.pid, os.WEXITED | os.WNOWAIT)  # it has ended, and keeps its number
+    assert start_run("shop", "x").pk != run.pk
+    dead.wait()
 
 
 def test_a_silent_run_is_dead_and_a_heard_one_is_not() -> None:

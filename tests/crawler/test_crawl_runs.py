@@ -10,6 +10,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import psutil
 import psycopg2
 import pytest
 
@@ -33,6 +34,14 @@ def at_request(number: int, act: Callable[[], object]) -> Callable[[int], None]:
     return lambda count: act() and None if count == number else None
 
 
+def ended(pid: int) -> bool:
+    """Whether the process is gone; one that nobody has waited for yet is."""
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
 def assert_whole(deployment: Deployment, shop: OddShop, run_id: int = 1) -> None:
     """The database is that of one uninterrupted crawl, whatever happened to the run."""
     assert deployment.books() == truth(SHOP, shop.address)
@@ -53,6 +62,8 @@ def test_killed_crawl_resumes_to_the_database_of_an_uninterrupted_one(deployment
         shop.before_answer = at_request(point, process.kill)
         assert deployment.wait(process).code == -signal.SIGKILL
         assert deployment.run()["state"] == "running"
+        writer = deployment.value("SELECT pid FROM catalog_crawlrun")
+        wait_until(lambda: ended(writer), "the writer ends after the batch that it is at")
         read_before = deployment.value("SELECT count(*) FROM catalog_sighting")
         shop.asked.clear()
 
