@@ -1,8 +1,8 @@
 """The process that writes what a crawl reads: cleaning and SQL on another core than the spider's.
 
-In the spider's own process they took a fifth of its rate (docs/adr/0009). The process gets calls over a socket and ends when the socket does: at the end of the crawl,
-or when the spider is killed, then after the call that it is at. The run is the writer's (see `adopt_run`), so that
-nobody can go on with a run while something is still being written to it.
+In the spider's own process they took a fifth of its rate (docs/adr/0009). The process gets calls over a socket and ends
+when the socket does: at the end of the crawl, or when the spider is killed, then after the call that it is at. The run
+is the writer's (see `adopt_run`), so that nobody can go on with a run while something is still being written to it.
 """
 
 from __future__ import annotations
