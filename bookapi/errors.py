@@ -48,13 +48,19 @@ class ProblemSerializer(serializers.Serializer[Any]):
     errors = FieldProblemSerializer(many=True)  # type: ignore[assignment]  # only its schema is used
 
 
+def phrase(status: int) -> str:
+    """The status phrase of RFC 9110, which Python has for all of them since 3.13."""
+    renamed = {413: "Content Too Large", 422: "Unprocessable Content"}
+    return renamed.get(status) or HTTPStatus(status).phrase
+
+
 def problems(*statuses: int) -> dict[tuple[int, str], Any]:
     """The problem answers of an operation, for `extend_schema(responses={200: ..., **problems(400, 404)})`.
 
     401, 403, 406 and 429 can happen everywhere and are always added.
     """
     return {
-        (status, MEDIA_TYPE): OpenApiResponse(ProblemSerializer, description=HTTPStatus(status).phrase)
+        (status, MEDIA_TYPE): OpenApiResponse(ProblemSerializer, description=phrase(status))
         for status in sorted({401, 403, 406, 429, *statuses})
     }
 
@@ -68,7 +74,7 @@ def problem_response(
     headers: Mapping[str, str] | None = None,
 ) -> HttpResponse:
     """One problem as an answer."""
-    title = HTTPStatus(status).phrase
+    title = phrase(status)
     body = {
         "type": "about:blank",  # RFC 9457: the title is the status phrase; `errors` says the rest
         "title": title,
