@@ -89,6 +89,7 @@ def test_a_request_without_a_body_reads_none() -> None:
     assert not silent.asked.is_set()
 
 
+@pytest.mark.django_db  # the application looks after its connections at the start of a request
 def test_the_api_understands_a_chunked_body() -> None:
     body = Network(b'{"token"', b': "no token"', b"}")
     application = Bodies(get_wsgi_application(), settings.DATA_UPLOAD_MAX_MEMORY_SIZE)
