@@ -23,8 +23,10 @@ class Among(models.Lookup):
 
     def as_sql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper) -> tuple[str, tuple[Any, ...]]:
         column, params = self.process_lhs(compiler, connection)
-        values = list(self.rhs)
+        values = orjson.dumps(list(self.rhs)).decode()
         if connection.vendor == "postgresql":
+            # Of an array that is written out the planner knows the length, and may rather read the whole table.
             kind = self.lhs.output_field.cast_db_type(connection).partition("(")[0]
-            return f"{column} = ANY(%s::{kind}[])", (*params, values)
-        return f"{column} IN (SELECT value FROM json_each(%s))", (*params, orjson.dumps(values).decode())  # noqa: S608 - a column of ours
+            array = f"ARRAY(SELECT value::{kind} FROM json_array_elements_text(%s))"  # noqa: S608 - a type of ours
+            return f"{column} = ANY({array})", (*params, values)
+        return f"{column} IN (SELECT value FROM json_each(%s))", (*params, values)  # noqa: S608 - a column of ours
