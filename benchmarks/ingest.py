@@ -141,7 +141,7 @@ def generated(shop: str, n: int, at: datetime) -> Iterator:
         price = chance.randrange(1000, 6000)
         yield ScrapedBook(
             shop=shop,
-            source_url=f"https://books.example/catalogue/book-{i}/index.html",
+            source_url=f"https://{shop}.example/catalogue/book-{i}/index.html",
             scraped_at=at + timedelta(milliseconds=i),
             upc=f"{i:016x}",
             title=" ".join(chance.choices(WORDS, k=chance.randint(1, 6))).capitalize(),
@@ -154,7 +154,7 @@ def generated(shop: str, n: int, at: datetime) -> Iterator:
             availability=f"In stock ({chance.randint(1, 22)} available)",
             review_count="0",
             product_type="Books",
-            image_url=f"https://books.example/media/{i:016x}.jpg",
+            image_url=f"https://{shop}.example/media/{i:016x}.jpg",
             etag=f'"{i:x}"',
             parser_version=1,
         )
