@@ -1,0 +1,1 @@
+"""The prediction service: an engine behind HTTP, in a process of its own without Django."""
