@@ -6,9 +6,7 @@ import logging
 import os
 import socket
 from collections.abc import Collection, Iterable
-from datetime import timedelta
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 from django.conf import settings
@@ -18,6 +16,7 @@ from django.utils import timezone
 
 from catalog.ingest.errors import NotResumable, RunUnderWay, UnknownRun
 from catalog.ingest.raw import restored
+from catalog.liveness import is_dead
 from catalog.models import Book, Change, CrawlRun, FailedPage, RejectedItem, Sighting
 from catalog.records import page_key
 from catalog.revision import Writing, writing
@@ -130,24 +129,7 @@ def _close_dead_runs(shop: str) -> None:
 
 
 def _is_dead(run: CrawlRun) -> bool:
-    if run.pid is not None and run.host == socket.gethostname() and not _lives(run.pid):
-        return True
-    return timezone.now() - run.heartbeat_at > timedelta(seconds=SILENCE_S)
-
-
-def _lives(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # somebody else's process, so it lives
-        return True
-    try:
-        # Where the first process of a container reaps nobody, the dead keep their number.
-        state = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()[0]
-    except OSError:  # another system than Linux, or it ended just now
-        return True
-    return state not in {"Z", "X"}
+    return is_dead(run.pid, run.host, run.heartbeat_at, SILENCE_S)
 
 
 def finish_run(
