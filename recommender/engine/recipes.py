@@ -1,0 +1,59 @@
+"""How much each sign of likeness counts: the named ways of making an engine."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from recommender.engine.errors import UnknownRecipe
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """The weights of the blocks of `Features`, of which only the ratios matter, and how the blocks are made."""
+
+    name: str
+    version: int  # of the recipe: raised when a figure below changes, so that two engines of one name can be told apart
+    text: float = 0.0  # words of title and description, TF-IDF
+    topics: float = 0.0  # the same words through latent semantic analysis
+    category: float = 0.0
+    series: float = 0.0
+    authors: float = 0.0
+    price: float = 0.0  # shops that draw prices at random make it worthless; for `title_category_price` alone
+    embedding: float = 0.0  # sentence embeddings, where the extra is installed
+    title_boost: int = 2  # how often a title's words count for one of the description's
+    with_description: bool = True
+    lsa_dimensions: int = 128
+    readers_weight: float = 3.0  # what readers read together counts so many times what content does
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> Recipe:
+        """Raises TypeError for a field that is not known."""
+        return cls(**fields)
+
+
+_CONTENT = Recipe("content", 1, text=0.60, topics=0.15, category=0.10, series=0.15, authors=0.25)
+_S = Recipe("s", 1, text=0.60, topics=0.15, category=0.10, series=0.15)
+_TITLE_CATEGORY_PRICE = Recipe(
+    "title_category_price", 1, text=0.60, category=0.30, price=0.10, title_boost=1, with_description=False
+)
+_TITLE_TFIDF = Recipe("title_tfidf", 1, text=1.0, title_boost=1, with_description=False)
+
+_ALL = (_CONTENT, _S, _TITLE_CATEGORY_PRICE, _TITLE_TFIDF)
+RECIPES: Mapping[str, Recipe] = MappingProxyType({each.name: each for each in _ALL})
+DEFAULT = _CONTENT.name
+
+
+def recipe(name: str) -> Recipe:
+    """Raises UnknownRecipe."""
+    try:
+        return RECIPES[name]
+    except KeyError:
+        raise UnknownRecipe(f"There is no recipe {name!r}, only {', '.join(RECIPES)}.") from None
