@@ -177,14 +177,19 @@ def ensure_roles() -> None:
             for action in ("add", "change", "view")
         ],
     )
+    recommender = Permission.objects.filter(content_type__app_label="recommender")
+    pinning = recommender.filter(
+        Q(codename__endswith="_pin") | Q(codename__startswith="view_") | Q(codename="report_readers")
+    )
     operating = Permission.objects.filter(
         Q(content_type__app_label="catalog", codename="start_crawl")
+        | Q(content_type__app_label="recommender", codename__in=["promote_modelversion", "delete_interaction"])
         | Q(content_type__app_label="auth", codename="view_user")
     )
     curators, _made = Group.objects.get_or_create(name=CURATORS)
     operators, _made = Group.objects.get_or_create(name=OPERATORS)
-    curators.permissions.add(*curating)
-    operators.permissions.add(*curating, *operating)
+    curators.permissions.add(*curating, *pinning)
+    operators.permissions.add(*curating, *pinning, *operating)
 
 
 def create_account(name: str, role: Role, password: str) -> User:

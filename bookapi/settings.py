@@ -205,6 +205,12 @@ CRAWL_USER_AGENT = f"BookCatalogue/{VERSION} ({CRAWL_CONTACT or 'obeys robots.tx
 # A complete run that saw less than this share of the books of the one before is suspect and delists nothing.
 DELIST_MIN_SHARE = env.number("DELIST_MIN_SHARE", 0.8, minimum=0.0, maximum=1.0)
 
+# --- Recommending -----------------------------------------------------------------------------------------------------
+ARTIFACT_STORE = env.text("ARTIFACT_STORE") or str(VAR_DIR / "models")  # a folder, or the address of a bucket
+# Versions beyond both bounds are removed after a training; never the champion and the one before it.
+ARTIFACT_KEEP = env.integer("ARTIFACT_KEEP", 5, minimum=1)
+ARTIFACT_KEEP_DAYS = env.integer("ARTIFACT_KEEP_DAYS", 90)
+
 # --- Safety -----------------------------------------------------------------------------------------------------------
 SECURE_CONTENT_TYPE_NOSNIFF = True
 SECURE_REFERRER_POLICY = "same-origin"

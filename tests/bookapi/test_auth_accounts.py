@@ -202,18 +202,20 @@ def test_without_a_token_the_doors_of_roles_answer_401_even_where_reading_is_pub
     assert [Client().get(f"/api/v1/{where}").status_code for where in ("curating", "operating")] == [401, 401]
 
 
-def test_curators_may_change_every_catalogue_model_and_delete_none() -> None:
+def test_curators_may_change_every_catalogue_model_and_delete_pins_alone() -> None:
     names = set(Permission.objects.filter(group__name=CURATORS).values_list("codename", flat=True))
     assert {"add_book", "change_book", "view_book", "change_category", "view_crawlrun"} <= names
-    assert not any(name.startswith("delete_") for name in names)
-    assert "start_crawl" not in names
+    assert {"add_pin", "view_modelversion", "view_interaction", "report_readers"} <= names
+    assert {name for name in names if name.startswith("delete_")} == {"delete_pin"}
+    assert not names & {"start_crawl", "promote_modelversion", "change_modelversion", "add_interaction"}
 
 
-def test_operators_may_do_what_curators_may_and_start_crawls_and_see_accounts() -> None:
+def test_operators_may_do_what_curators_may_and_more() -> None:
     def names(group: str) -> set[str]:
         return set(Permission.objects.filter(group__name=group).values_list("codename", flat=True))
 
-    assert names(OPERATORS) == names(CURATORS) | {"start_crawl", "view_user"}
+    more = {"start_crawl", "promote_modelversion", "delete_interaction", "view_user"}
+    assert names(OPERATORS) == names(CURATORS) | more
 
 
 def test_roles_are_mended_by_the_next_migrate() -> None:
