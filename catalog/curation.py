@@ -377,8 +377,7 @@ def _publish_shelf(category: Category, fields: Differences, turn: Writing) -> in
     count = 0
     for chunk in _ids_in_chunks(books):
         # A shelf may hold a million books: their changes are written as they come, the last chunk by `writing`.
-        Change.objects.bulk_create(turn.changes)
-        turn.changes.clear()
+        turn.write_changes()
         for pk in chunk:
             turn.change(pk, Change.Kind.UPDATED, fields)
         count += len(chunk)

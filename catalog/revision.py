@@ -16,21 +16,30 @@ from typing import Any
 from django.db import connection, transaction
 from django.utils import timezone
 
-from catalog.bulk import write_rows
+from catalog.bulk import Row, write_rows
 from catalog.models import CatalogueRevision, Change
+
+_CHANGE = ("revision", "book_id", "kind", "fields", "at")
 
 
 @dataclass(slots=True)
 class Writing:
-    """One writer's turn. What it notes in `changes` is published with the next revision when its turn ends."""
+    """One writer's turn. The changes that it notes are published with the next revision when its turn ends."""
 
     revision: int  # the number that its changes will carry
     at: datetime  # the time that its changes will carry
-    changes: list[Change] = field(default_factory=list)
+    changes: list[Row] = field(default_factory=list)  # noted, not yet written
+    changed: bool = False  # whether any were ever noted
 
     def change(self, book_id: int, kind: Change.Kind, fields: dict[str, dict[str, Any]] | None = None) -> None:
         """Note a change of what the API shows: `fields` is {name: {"old": ..., "new": ...}} in JSON types."""
-        self.changes.append(Change(revision=self.revision, book_id=book_id, kind=kind, fields=fields or {}, at=self.at))
+        self.changed = True
+        self.changes.append((self.revision, book_id, str(kind), fields or {}, self.at))
+
+    def write_changes(self) -> None:
+        """Write the changes noted so far: for a turn with more of them than fit the memory. One query."""
+        write_rows(Change, _CHANGE, self.changes)
+        self.changes.clear()
 
 
 @contextmanager
@@ -44,12 +53,8 @@ def writing() -> Iterator[Writing]:
         row = _locked_row()
         turn = Writing(revision=row.number + 1, at=timezone.now())
         yield turn
-        if turn.changes:
-            write_rows(
-                Change,
-                ("revision", "book_id", "kind", "fields", "at"),
-                [(c.revision, c.book_id, str(c.kind), c.fields, c.at) for c in turn.changes],
-            )
+        if turn.changed:
+            turn.write_changes()
             CatalogueRevision.objects.filter(pk=1).update(number=turn.revision)
 
 

@@ -41,6 +41,16 @@ def test_a_turn_with_changes_moves_the_number_by_one_and_publishes_in_order(book
     assert (second.kind, second.fields) == ("delisted", {})
 
 
+def test_changes_written_before_the_end_of_a_turn_carry_its_number_and_move_it(book_id: int) -> None:
+    before = current_revision()
+    with writing() as turn:
+        turn.change(book_id, Change.Kind.UPDATED)
+        turn.write_changes()
+        assert Change.objects.filter(revision=before + 1).count() == 1
+    assert current_revision() == before + 1
+    assert Change.objects.filter(revision=before + 1).count() == 1
+
+
 def test_a_turn_that_fails_publishes_nothing(book_id: int) -> None:
     before = current_revision()
     with pytest.raises(ZeroDivisionError):
