@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from functools import lru_cache
 from typing import Any, NamedTuple, TypeVar
@@ -463,27 +463,40 @@ _UNTOLD = _Amount(None, ())
 
 def _money(errors: list[FieldError], scraped: ScrapedBook) -> _Money:
     """The three amounts and their currency, each derived from the others where the page does not tell it."""
-    known = len(errors)
-    named = _judge(errors, "currency", scraped.currency, _code, "")
-    price = _judge(errors, "price", scraped.price, lambda raw: _amount(raw, named), _UNTOLD)
-    if price.value is None and not any(e.field == "price" for e in errors[known:]):
+    told = (scraped.currency, scraped.price, scraped.price_excl_tax, scraped.tax)
+    try:
+        short = len("".join(told)) <= _AMOUNT_MAX
+    except TypeError:  # one of them is no text
+        short = False
+    money, wrong = _money_of(*told) if short else _money_of.__wrapped__(*told)
+    errors += wrong
+    return money
+
+
+@lru_cache(maxsize=8192)
+def _money_of(code: str, price_text: str, net_text: str, tax_text: str) -> tuple[_Money, Sequence[FieldError]]:
+    """The money and what is wrong with it. Shops name the same prices over and over: each costs once."""
+    errors: list[FieldError] = []
+    named = _judge(errors, "currency", code, _code, "")
+    price = _judge(errors, "price", price_text, lambda raw: _amount(raw, named), _UNTOLD)
+    if price.value is None and not any(e.field == "price" for e in errors):
         errors.append(FieldError("price", "missing", "Is missing or blank."))
     context = named or _meant(price.marks)
-    net = _judge(errors, "price_excl_tax", scraped.price_excl_tax, lambda raw: _amount(raw, context), _UNTOLD)
-    tax = _judge(errors, "tax", scraped.tax, lambda raw: _amount(raw, context), _UNTOLD)
-    refused = {e.field for e in errors[known:]} if len(errors) > known else ()
+    net = _judge(errors, "price_excl_tax", net_text, lambda raw: _amount(raw, context), _UNTOLD)
+    tax = _judge(errors, "tax", tax_text, lambda raw: _amount(raw, context), _UNTOLD)
+    refused = {e.field for e in errors}
 
     currency = ""
     if "currency" not in refused:
         marks = price.marks + net.marks + tax.marks
         # Where an amount was refused, the currency it may have named is not missed as well.
         if named or marks or not refused:
-            currency = _judge(errors, "currency", scraped.currency, lambda _: _currency(named, marks), "")
+            currency = _judge(errors, "currency", code, lambda _: _currency(named, marks), "")
     if price.value is None or "price_excl_tax" in refused or "tax" in refused:
-        return _Money(_ZERO, _ZERO, _ZERO, currency)
+        return _Money(_ZERO, _ZERO, _ZERO, currency), errors
     whole = price.value
-    shares = _judge(errors, "tax", scraped.tax, lambda _: _shares(whole, net.value, tax.value), (_ZERO, _ZERO))
-    return _Money(whole, *shares, currency)
+    shares = _judge(errors, "tax", tax_text, lambda _: _shares(whole, net.value, tax.value), (_ZERO, _ZERO))
+    return _Money(whole, *shares, currency), errors
 
 
 def _shares(price: Decimal, net: Decimal | None, tax: Decimal | None) -> tuple[Decimal, Decimal]:
@@ -497,9 +510,12 @@ def _shares(price: Decimal, net: Decimal | None, tax: Decimal | None) -> tuple[D
     return net, tax
 
 
-@lru_cache(maxsize=8192)
-def _amount_of(text: str, currency: str) -> _Amount:
-    """Shops name the same amounts over and over; most of what this costs is spent once."""
+def _amount(raw: str, currency: str) -> _Amount:
+    text = raw.strip()
+    if not text:
+        return _UNTOLD
+    if len(text) > _AMOUNT_MAX:
+        raise _Refusal("invalid", f"Is too long for an amount of money: {_shown(text)}.")
     match = _AMOUNT.fullmatch(clean_text(text))
     if match is None:
         raise _Refusal("invalid", f"Is not an amount of money: {_shown(text)}.")
@@ -512,15 +528,6 @@ def _amount_of(text: str, currency: str) -> _Amount:
     if (match["minus"] or match["minus_within"]) and value:
         raise _Refusal("out_of_range", f"Is negative: {_shown(text)}.")
     return _Amount(value, tuple(marks))
-
-
-def _amount(raw: str, currency: str) -> _Amount:
-    text = raw.strip()
-    if not text:
-        return _UNTOLD
-    if len(text) > _AMOUNT_MAX:
-        raise _Refusal("invalid", f"Is too long for an amount of money: {_shown(text)}.")
-    return _amount_of(text, currency)
 
 
 def _number(text: str, currency: str) -> Decimal:
