@@ -45,6 +45,7 @@ class ModelVersion(models.Model):
 
     version = models.CharField(max_length=64, blank=True)  # of the artifact; empty until it is published
     recipe = models.CharField(max_length=50)
+    recipe_version = models.PositiveSmallIntegerField(default=1)
     kind = models.CharField(max_length=10, choices=Kind.choices, blank=True)  # against the champion of its start
     state = models.CharField(max_length=10, choices=State.choices, default=State.TRAINING)
 

@@ -23,6 +23,7 @@ class Migration(migrations.Migration):
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('version', models.CharField(blank=True, max_length=64)),
                 ('recipe', models.CharField(max_length=50)),
+                ('recipe_version', models.PositiveSmallIntegerField(default=1)),
                 ('kind', models.CharField(blank=True, choices=[('first', 'First'), ('refresh', 'Refresh'), ('new_recipe', 'New Recipe')], max_length=10)),
                 ('state', models.CharField(choices=[('training', 'Training'), ('candidate', 'Candidate'), ('champion', 'Champion'), ('retired', 'Retired'), ('refused', 'Refused'), ('failed', 'Failed')], default='training', max_length=10)),
                 ('started_at', models.DateTimeField(default=django.utils.timezone.now)),
