@@ -73,6 +73,19 @@ class MayRead(BasePermission):
         return isinstance(request.user, Account) or (settings.PUBLIC_READ and request.method in SAFE_METHODS)
 
 
+class IsAccount(BasePermission):
+    """Any account, also where everybody may read: for what belongs to accounts."""
+
+    def has_permission(self, request: Request, _view: object) -> bool:
+        return isinstance(request.user, Account)
+
+
+def account_of(request: Request) -> int:
+    """The account that asks, where a permission has seen to it that there is one."""
+    assert isinstance(request.user, Account)  # noqa: S101 - see above
+    return request.user.pk
+
+
 class IsCurator(BasePermission):
     """Accounts that may correct the catalogue."""
 

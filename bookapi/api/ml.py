@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -11,13 +10,12 @@ from django.http import HttpResponse
 from django.http.response import HttpResponseBase
 from django.utils import timezone
 from drf_spectacular.utils import OpenApiResponse, extend_schema
-from rest_framework import exceptions, serializers
-from rest_framework.permissions import BasePermission
+from rest_framework import serializers
 from rest_framework.request import Request
 
-from bookapi.accounts import Account
 from bookapi.api.book_filters import BEST_MATCH, FILTERS, ORDERING, ORDERINGS, filter_schema, filtered
 from bookapi.api.books import EXPORT_ROWS, EXPORTS
+from bookapi.api.checks import Errors, Fields, an_object
 from bookapi.api.conditional import UNCHANGED, conditional, revision_of
 from bookapi.api.formats import EXPORTABLE, dumps, export_response
 from bookapi.api.paging import (
@@ -32,6 +30,7 @@ from bookapi.api.paging import (
 )
 from bookapi.api.params import INT64_MAX, OneOf, Parameter, Parameters, WholeNumber, Words, invalid, query_of
 from bookapi.api.views import ReadingViewSet
+from bookapi.auth import IsAccount, account_of
 from bookapi.errors import problems
 from catalog.export import Column
 from catalog.features import FeatureShape, Scaler, TrainingShape, with_lengths
@@ -42,7 +41,6 @@ from catalog.rows import Row, Rows, batches, python_rows, snapshot
 PREDICTIONS_MAX = 10_000
 EXTRA_BYTES_MAX = 4_000  # of one prediction, as JSON
 EXTRA_DEPTH_MAX = 16  # the databases and json stop at different depths, all of them deeper
-ERRORS_MAX = 100
 NAME_MAX = 100  # characters
 
 
@@ -274,49 +272,17 @@ class PredictionShape:
         return python_rows(self.flat_columns, rows)
 
 
-class Errors:
-    """What is wrong with a body: a field and a reason each, the first hundred of them."""
-
-    def __init__(self) -> None:
-        self.found: dict[str, list[exceptions.ErrorDetail]] = {}
-
-    def add(self, field: str, detail: str, code: str = "invalid") -> None:
-        if len(self.found) < ERRORS_MAX:
-            self.found.setdefault(field, []).append(exceptions.ErrorDetail(detail, code))
-
-    def check(self) -> None:
-        """Raises ValidationError if there were any."""
-        if self.found:
-            raise exceptions.ValidationError(self.found)
-
-
-def _named(errors: Errors, body: Mapping[str, Any], name: str) -> str:
-    value = body.get(name)
-    if not isinstance(value, str) or not 1 <= len(value.strip()) <= len(value) <= NAME_MAX or not value.isprintable():
-        errors.add(name, f"1 to {NAME_MAX} printable characters are needed.", "invalid" if name in body else "required")
-        return ""
-    return value
-
-
 def read_predictions(body: Any, account: int) -> list[Prediction]:
     """The predictions of a request, not yet compared with the catalogue.
-
-    Checked by hand: serializers take four seconds for ten thousand.
 
     Raises:
         ValidationError: with a reason for each field that is wrong, `predictions.3.score`.
     """
     errors = Errors()
-    if not isinstance(body, dict):
-        raise exceptions.ValidationError("An object is needed.")
-    for name in body.keys() - {"model", "model_version", "predictions"}:
-        errors.add(name, "Unknown. Known: model, model_version, predictions.", "unknown")
-    model, version = _named(errors, body, "model"), _named(errors, body, "model_version")
-    entries = body.get("predictions")
-    if not isinstance(entries, list) or not 1 <= len(entries) <= PREDICTIONS_MAX:
-        code = "invalid" if "predictions" in body else "required"
-        errors.add("predictions", f"A list of 1 to {PREDICTIONS_MAX} predictions is needed.", code)
-        entries = []
+    fields = Fields(errors, an_object(body))
+    fields.only(("model", "model_version", "predictions"))
+    model, version = fields.printable("model", NAME_MAX), fields.printable("model_version", NAME_MAX)
+    entries = fields.entries("predictions", PREDICTIONS_MAX)
     now = timezone.now()
     found = []
     seen: set[int] = set()
@@ -342,20 +308,18 @@ def _prediction(errors: Errors, path: str, entry: Any, seen: set[int]) -> tuple[
     if not isinstance(entry, dict):
         errors.add(path, "An object with book and score is needed.")
         return None
-    extra = dict(entry)
-    book, score = extra.pop("book", None), extra.pop("score", None)
-    if type(book) is not int or not 1 <= book <= INT64_MAX:
-        errors.add(f"{path}.book", "The id of a book is needed.", "invalid" if "book" in entry else "required")
-    elif book in seen:
-        errors.add(f"{path}.book", f"There are two predictions for book {book}.", "repeated")
-    else:
+    fields = Fields(errors, entry, path)
+    book, score = fields.whole_number("book", "The id of a book is needed.", 1, INT64_MAX), fields.number("score")
+    if book in seen:
+        fields.refuse("book", f"There are two predictions for book {book}.", "repeated")
+    elif book:
         seen.add(book)
-    if type(score) not in {int, float} or not math.isfinite(score):
-        errors.add(f"{path}.score", "A number is needed.", "invalid" if "score" in entry else "required")
+    if score is None:
         return None
+    extra = {name: value for name, value in entry.items() if name not in {"book", "score"}}
     if extra and (_is_deep(extra, EXTRA_DEPTH_MAX) or len(dumps(extra)) > EXTRA_BYTES_MAX):
         errors.add(path, f"Other fields: at most {EXTRA_BYTES_MAX} bytes and {EXTRA_DEPTH_MAX} levels.", "too_large")
-    return book, float(score), extra
+    return book, score, extra
 
 
 def _is_deep(value: Any, levels: int) -> bool:
@@ -388,18 +352,6 @@ def store(predictions: list[Prediction]) -> int:
     return len(predictions)
 
 
-class IsAccount(BasePermission):
-    """Predictions belong to accounts, also where everybody may read books."""
-
-    def has_permission(self, request: Request, _view: object) -> bool:
-        return isinstance(request.user, Account)
-
-
-def _account(request: Request) -> int:
-    assert isinstance(request.user, Account)  # noqa: S101 - the permission has seen to it
-    return request.user.pk
-
-
 class Predictions(ReadingViewSet):
     """Predictions of outside models. Every account sees its own."""
 
@@ -418,7 +370,7 @@ class Predictions(ReadingViewSet):
     )
     def list(self, request: Request) -> HttpResponseBase:
         values = PREDICTIONS.read(request)
-        account = _account(request)
+        account = account_of(request)
         found = Prediction.objects.filter(account=account)
         names = [name for name in ("model", "model_version", "book") if values[name] is not None]
         for name in names:
@@ -446,7 +398,7 @@ class Predictions(ReadingViewSet):
     )
     def create(self, request: Request) -> HttpResponse:
         NOTHING.read(request)
-        predictions = read_predictions(request.data, _account(request))
+        predictions = read_predictions(request.data, account_of(request))
         try:
             stored = store(predictions)
         except IntegrityError:  # a book went away between our look and the insert
