@@ -210,6 +210,13 @@ ARTIFACT_STORE = env.text("ARTIFACT_STORE") or str(VAR_DIR / "models")  # a fold
 # Versions beyond both bounds are removed after a training; never the champion and the one before it.
 ARTIFACT_KEEP = env.integer("ARTIFACT_KEEP", 5, minimum=1)
 ARTIFACT_KEEP_DAYS = env.integer("ARTIFACT_KEEP_DAYS", 90)
+ARTIFACT_POLL_S = env.number("ARTIFACT_POLL_S", 2.0, minimum=0.01, maximum=3600)  # between looks for a new champion
+RECOMMENDER_URL = env.web_address("RECOMMENDER_URL")  # of a prediction service; by default the model is in process
+# For all that one answer asks of the service. Then it recommends without it.
+RECOMMENDER_DEADLINE_S = env.number("RECOMMENDER_DEADLINE_S", 0.5, minimum=0.01, maximum=60)
+# After so many failures in a row the service is left alone for a while.
+RECOMMENDER_FAILURES = env.integer("RECOMMENDER_FAILURES", 5, minimum=1)
+RECOMMENDER_PAUSE_S = env.number("RECOMMENDER_PAUSE_S", 5.0, minimum=0.01, maximum=3600)
 
 # --- Safety -----------------------------------------------------------------------------------------------------------
 SECURE_CONTENT_TYPE_NOSNIFF = True
