@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from django import forms
@@ -195,19 +195,29 @@ def filtered(request: Request, books: BookQuerySet | None = None, signature: str
     }
     if not sent and books is None:
         return LISTED
-    rows = Book.objects.visible() if books is None else books
+    rows, narrowing = narrowed(Book.objects.visible() if books is None else books, sent)
+    if "listed" not in sent:
+        rows = rows.filter(listed=True)
+    return Filtered(rows, signature + narrowing)
+
+
+def narrowed(books: BookQuerySet, sent: Mapping[str, Sequence[str]]) -> tuple[BookQuerySet, str]:
+    """Those of the books that the filters leave, and a signature of the filters; `sent` are their names and values.
+
+    Raises:
+        ValidationError: a value that its filter does not understand, or a least that is above the most.
+    """
     cleaned: dict[str, Any] = {}
+    signature = ""
     for name in sorted(sent):  # the same filters in another order are the same list
         declared = FILTERS[name]
         each = [clean(name, declared.field, value) for value in sent[name]]
         cleaned[name] = each if name in REPEATABLE else each[0]
-        rows = declared.filter(rows, cleaned[name])
+        books = declared.filter(books, cleaned[name])
         signature += f"&{name}={cleaned[name]!r}"
-    if "listed" not in sent:
-        rows = rows.filter(listed=True)
     for least, most in (("min_price", "max_price"), ("min_rating", "max_rating")):
         check_range(least, cleaned.get(least), most, cleaned.get(most))
-    return Filtered(rows, signature)
+    return books, signature
 
 
 def check_range(least: str, low: Any, most: str, high: Any) -> None:

@@ -74,9 +74,8 @@ def conditional(
             revision = current_revision()
             request._request.revision = revision  # type: ignore[attr-defined]
             tag = etag(request, revision, also(request) if also else "")
-            offered = request.META.get("HTTP_IF_NONE_MATCH")
-            tags = parse_etags(offered) if offered else []
-            if any(known.removeprefix("W/") == tag for known in tags):  # RFC 9110, 13.1.2: compared weakly
+            tags = offered_tags(request)
+            if tag in tags:
                 return tagged(HttpResponseNotModified(), tag)
             response = handler(self, request, *args, **kwargs)
             if response.status_code != 200:
@@ -88,6 +87,12 @@ def conditional(
         return cast(Handler[P], conditionally)
 
     return decorate if handler is None else decorate(handler)
+
+
+def offered_tags(request: Request) -> list[str]:
+    """The tags of `If-None-Match`, or `["*"]`; without the mark of weak ones (RFC 9110, 13.1.2: compared weakly)."""
+    offered = request.META.get("HTTP_IF_NONE_MATCH")
+    return [tag.removeprefix("W/") for tag in parse_etags(offered)] if offered else []
 
 
 def _instead_of(response: HttpResponseBase) -> HttpResponseNotModified:
