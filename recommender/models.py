@@ -14,6 +14,7 @@ from catalog.models import Book
 from recommender.querysets import ModelVersionQuerySet
 
 NAME_MAX = 150  # characters: Django's user names
+REASON_MAX = 2_000  # characters
 READER_MAX = 64  # characters
 KEY_MAX = 100  # characters
 
@@ -65,7 +66,7 @@ class ModelVersion(models.Model):
 
     # The last decision; `DecisionRecord` keeps all of them.
     decision = models.CharField(max_length=12, choices=Decision.choices, blank=True)
-    reason = models.CharField(max_length=1000, blank=True)  # of the decision, or of the failure
+    reason = models.CharField(max_length=REASON_MAX, blank=True)  # of the decision, or of the failure
     decided_at = models.DateTimeField(null=True, blank=True)
     decided_by = models.CharField(max_length=NAME_MAX, blank=True)  # user name; empty for the schedule
 
@@ -98,7 +99,7 @@ class DecisionRecord(models.Model):
 
     model_version = models.ForeignKey(ModelVersion, on_delete=models.CASCADE, related_name="decisions")
     decision = models.CharField(max_length=12, choices=ModelVersion.Decision.choices)
-    reason = models.CharField(max_length=1000)
+    reason = models.CharField(max_length=REASON_MAX)
     figures = models.JSONField(default=dict, blank=True)
     replaced = models.ForeignKey(  # the champion until then
         ModelVersion, on_delete=models.SET_NULL, null=True, blank=True, related_name="+", db_index=False

@@ -39,7 +39,7 @@ class Migration(migrations.Migration):
                 ('durations', models.JSONField(blank=True, default=dict)),
                 ('metrics', models.JSONField(blank=True, default=dict)),
                 ('decision', models.CharField(blank=True, choices=[('promoted', 'Promoted'), ('refused', 'Refused'), ('waiting', 'Waiting'), ('rolled_back', 'Rolled Back')], max_length=12)),
-                ('reason', models.CharField(blank=True, max_length=1000)),
+                ('reason', models.CharField(blank=True, max_length=2000)),
                 ('decided_at', models.DateTimeField(blank=True, null=True)),
                 ('decided_by', models.CharField(blank=True, max_length=150)),
             ],
@@ -54,7 +54,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('decision', models.CharField(choices=[('promoted', 'Promoted'), ('refused', 'Refused'), ('waiting', 'Waiting'), ('rolled_back', 'Rolled Back')], max_length=12)),
-                ('reason', models.CharField(max_length=1000)),
+                ('reason', models.CharField(max_length=2000)),
                 ('figures', models.JSONField(blank=True, default=dict)),
                 ('by', models.CharField(blank=True, max_length=150)),
                 ('at', models.DateTimeField(default=django.utils.timezone.now)),
