@@ -44,6 +44,13 @@ class Corpus:
         ids, prices = np.zeros(1, np.int64), np.array([unpriced], np.float64)
         return cls(ids, [""], [title], [description], [category], [tuple(authors)], prices)
 
+    def take(self, rows: Sequence[int] | NDArray[np.int32]) -> Corpus:
+        """The books of these rows, in this order."""
+        texts = (self.upcs, self.titles, self.descriptions, self.categories)
+        upcs, titles, descriptions, categories = ([column[i] for i in rows] for column in texts)
+        authors = [self.authors[i] for i in rows]
+        return Corpus(self.ids[rows], upcs, titles, descriptions, categories, authors, self.prices[rows])
+
     def fingerprint(self) -> str:
         """Equal for equal books in the same order: 32 hexadecimal digits."""
         digest = blake2b(self.ids.tobytes(), digest_size=16)

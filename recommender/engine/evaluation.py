@@ -11,6 +11,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 from rich.table import Table
+from scipy.sparse import csr_array
 
 from recommender.engine import metrics
 from recommender.engine.baselines import Ranker, Rows, by_likeness
@@ -109,6 +110,7 @@ class Assessment:
     scores: Scores | None  # None where there is no truth
     guards: dict[str, float | None]  # what must hold of any version; None: not measured
     proxies: dict[str, float | None]  # what can be seen without readers; none of it says that readers agree
+    with_readers: bool = False  # it learned from readers, so that it leans to what is read much, as they do
 
 
 def trials(
@@ -134,13 +136,30 @@ def judge(questions: Sequence[Trial], fit: Fit) -> Scores:
     )
 
 
-def recipe_fit(corpus: Corpus, recipe: Recipe) -> Fit:
-    """The recipe's exact ranking, with content fitted once and readers anew. Without readers it is content alone."""
-    _, features = Featurizer.fit(corpus, recipe)
+def judge_all(questions: Sequence[Trial], rankers: Mapping[str, Ranker]) -> dict[str, Scores]:
+    """What rankings that learn nothing from readers score, such as the baselines."""
+
+    def whatever(ranker: Ranker) -> Fit:
+        return lambda _: ranker
+
+    return {name: judge(questions, whatever(ranker)) for name, ranker in rankers.items()}
+
+
+def recipe_fit(corpus: Corpus, recipe: Recipe, known: Rows | None = None) -> Fit:
+    """The recipe's exact ranking, with content fitted once and readers anew. Without readers it is content alone.
+
+    With `known`, the rows of the books that an older version has, it is what that version would be: fitted on those
+    books and their readers, it answers about a newer one by its text, and has no newer one to offer.
+    """
+    known = np.arange(len(corpus), dtype=np.int32) if known is None else known
+    features = Featurizer.fit(corpus.take(known), recipe)[0].transform(corpus)
 
     def fit(training: Readings | None) -> Ranker:
-        coreads = co_reads(training, recipe) if training is not None and recipe.readers_weight else None
-        return by_likeness(features, coreads, recipe.readers_weight)
+        coreads = None
+        if training is not None and recipe.readers_weight:
+            coreads = co_reads(_of_books(training, known), recipe)
+        rank = by_likeness(features, coreads, recipe.readers_weight)
+        return lambda queries, candidates, k: rank(queries, np.intersect1d(candidates, known), k)
 
     return fit
 
@@ -161,12 +180,13 @@ def assess(
     features: Features | None = None,
     previous: tuple[NDArray[np.int64], Lists] | None = None,
     latency_ms: float | None = None,
+    with_readers: bool = False,
 ) -> Assessment:
     """Look at the neighbors of all books: `lists` has a row for each, of 10 or more.
 
     `features` say what makes two books alike for diversity: take the same recipe's for all that are compared, since
     every ranking finds its own lists alike. `previous` are ids and lists of the version before; `latency_ms` the 99th
-    percentile of asking.
+    percentile of asking; `with_readers` whether the ranking learned from readers.
     """
     top = lists[:, :10]
     n = len(corpus)
@@ -184,7 +204,7 @@ def assess(
         "intra_list_diversity@10": metrics.intra_list_diversity(top, features) if features else None,
         "churn@10": metrics.churn(*previous, corpus.ids, top) if previous else None,
     }
-    return Assessment(scores, guards, proxies)
+    return Assessment(scores, guards, proxies, with_readers)
 
 
 def readers_of(readings: Readings | None, n_books: int) -> NDArray[np.int64]:
@@ -239,6 +259,15 @@ def table(report: Mapping[str, Any]) -> Table:
     if report["metrics"]:
         result.add_row("this one", *_cells(report["metrics"]), "", "", style="bold")
     return result
+
+
+def _of_books(readings: Readings, rows: Rows) -> Readings:
+    """The readings of these books, in columns of all."""
+    kept = np.zeros(readings.matrix.shape[1], np.float32)
+    kept[rows] = 1
+    matrix = csr_array(readings.matrix.multiply(kept))
+    matrix.eliminate_zeros()
+    return Readings(matrix)
 
 
 def _cells(figures: Mapping[str, Any]) -> list[str]:

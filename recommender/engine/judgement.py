@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from recommender.engine.evaluation import Assessment, Scores
+from recommender.engine.significance import Gain
 
 Case = Literal["new_recipe", "refresh", "first"]
+
+GUARDS = ("exactly_10", "self_neighbors", "duplicates", "coverage@10", "popularity_percentile@10", "latency_p99_ms")
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The protocol's figures."""
+    """The protocol's figures. Gains are of mean nDCG@10."""
 
-    gain: float = 0.005  # nDCG@10 that a new recipe has to bring
-    p: float = 0.05  # one-sided
-    loss: float = 0.01  # nDCG@10 that a refresh might have lost at worst: newer data is worth that risk
-    queries: int = 30  # fewer are no truth: with 30 a gain of .05 goes unnoticed more often than not
+    gain: float = 0.005  # that a new recipe has to bring
+    p: float = 0.05  # one-sided, that it has to stay below
+    loss: float = 0.01  # that a refresh may have had at worst: newer data is worth that risk
+    queries: int = 30  # fewer are no truth: 30 show a gain of .06, 240 one of .02
     coverage: float = 0.98
     popularity: tuple[float, float] = (0.45, 0.58)
+    popularity_with_readers: tuple[float, float] = (0.45, 0.75)  # people read together what is read much
     latency_ms: float = 20.0
 
 
@@ -30,14 +34,11 @@ class Decision:
 
     promote: bool | None  # None: waits for a person
     reason: str  # sentences
-    figures: dict[str, Any] = field(default_factory=dict)  # what was decided by; fit for JSON
+    figures: dict[str, Any]  # what it was decided by; fit for JSON
 
 
 def decide(
-    case: Case,
-    challenger: Assessment,
-    champion: Assessment | None = None,
-    limits: Limits = Limits(),
+    case: Case, challenger: Assessment, champion: Assessment | None = None, limits: Limits | None = None
 ) -> Decision:
     """Promote, refuse, or leave it to a person.
 
@@ -48,55 +49,55 @@ def decide(
     """
     if case != "first" and champion is None:
         raise ValueError(f"A {case} is judged against a champion.")
+    limits = limits or Limits()
+    ours, theirs = challenger.scores, champion.scores if champion else None
+    gain = ours.gain_over(theirs) if case != "first" and ours and theirs else None
+    promote, why = _verdict(case, gain, limits)
+    broken = list(_broken(challenger, limits))
+    if broken:
+        promote = False
+        why = "A guard does not hold."
     figures: dict[str, Any] = {"case": case, "guards": challenger.guards, "proxies": challenger.proxies}
-    if broken := list(_broken(challenger.guards, limits)):
-        return Decision(False, f"Refused. {' '.join(broken)}", figures)
-    kept = _kept(challenger.guards)
-    if case == "first" or champion is None:
-        return Decision(True, f"Promoted: there is no champion yet. {kept}", figures)
-    judged = _judged(challenger.scores, champion.scores, limits)
-    if isinstance(judged, str):
-        if case == "refresh":
-            return Decision(True, f"Promoted: a refresh of the champion's recipe. {judged} {kept}", figures)
-        waits = "A new recipe is not promoted without truth: it waits for a person."
-        return Decision(None, f"{waits} {judged} {kept} {_proxies(challenger.proxies)}", figures)
-    ours, theirs = judged
-    gain, new, old = ours.gain_over(theirs), ours.intervals()["ndcg@10"], theirs.intervals()["ndcg@10"]
-    figures |= {
-        "challenger": new.as_json(),
-        "champion": old.as_json(),
-        "gain": gain.as_json(),
-        "n_queries": gain.n_queries,
-        "n_skipped": ours.n_skipped,
-        "n_candidates": ours.n_candidates,
-    }
-    told = (
-        f"nDCG@10 {new.value:.4f} against the champion's {old.value:.4f}: "
-        f"{gain.mean.value:+.4f}, 95 % between {gain.mean.low:+.4f} and {gain.mean.high:+.4f}, p = {gain.p:.4f}, "
-        f"over {gain.n_queries} queries{f', which can show a gain of {gain.detectable:.3f}' if gain.detectable else ''}."
-    )
-    if case == "refresh":
-        good = gain.mean.low > -limits.loss
-        rule = f"it may have lost {limits.loss} at most" if good else f"it may have lost more than {limits.loss}"
+    sentences = [_OUTCOMES[promote], why, *broken]
+    if gain and ours and theirs:
+        figures |= {"challenger": _ndcg(ours), "champion": _ndcg(theirs), "gain": gain.as_json()}
+        figures |= {"n_queries": gain.n_queries, "n_skipped": ours.n_skipped, "n_candidates": ours.n_candidates}
+        sentences.append(_compared(figures))
     else:
-        good = gain.mean.value >= limits.gain and gain.p < limits.p
-        rule = f"a new recipe has to gain {limits.gain} with p below {limits.p}" + (", and did" if good else "")
-    return Decision(good, f"{'Promoted' if good else 'Refused'}: {rule}. {told} {kept}", figures)
+        sentences.append(_told("Proxies", challenger.proxies))
+    sentences.append(_told("Guards", challenger.guards))
+    return Decision(promote, " ".join(sentences), figures)
 
 
-def _judged(ours: Scores | None, theirs: Scores | None, limits: Limits) -> tuple[Scores, Scores] | str:
-    """Both, or why they are no truth to decide by."""
-    if ours is None or theirs is None:
-        return "There is no truth to judge it by."
-    if len(ours.queries) < limits.queries:
-        return f"{len(ours.queries)} queries with truth are too few to judge by; {limits.queries} are needed."
-    return ours, theirs
+_OUTCOMES = {True: "Promoted.", False: "Refused.", None: "Waits for a person."}
 
 
-def _broken(guards: dict[str, float | None], limits: Limits) -> Iterator[str]:
+def _verdict(case: Case, gain: Gain | None, limits: Limits) -> tuple[bool | None, str]:
+    """By the case's own rule, with the guards left aside."""
+    if case == "first":
+        return True, "There is no champion yet, so that the guards decide."
+    if gain is None or gain.n_queries < limits.queries:
+        absent = "there is no truth to judge by" if gain is None else f"{gain.n_queries} queries with truth are too few"
+        if case == "refresh":
+            return True, f"It refreshes the champion's recipe, and {absent}, so that the guards decide."
+        return None, f"It is a new recipe, and {absent}: nobody but a person can say whether it is better."
+    if case == "refresh":
+        held = gain.mean.low > -limits.loss
+        return held, (
+            f"It refreshes the champion's recipe: the lower bound of its difference is {gain.mean.low:+.4f}, "
+            f"and has to be above {-limits.loss}."
+        )
+    better = gain.mean.value >= limits.gain and gain.p < limits.p
+    return better, (
+        f"It is a new recipe and gains {gain.mean.value:+.4f} with p = {gain.p:.4f}; "
+        f"at least {limits.gain} with p below {limits.p} is needed."
+    )
+
+
+def _broken(challenger: Assessment, limits: Limits) -> Iterator[str]:
     """A sentence for each guard that does not hold. What was not measured does not fail."""
-    low, high = limits.popularity
-    full, own, twice, coverage, popularity, latency = (guards.get(name) for name in GUARDS)
+    full, own, twice, coverage, popularity, latency = (challenger.guards.get(name) for name in GUARDS)
+    low, high = limits.popularity_with_readers if challenger.with_readers else limits.popularity
     if full is not None and full < 1:
         yield f"Only {full:.2%} of the books have as many neighbors as were asked for."
     if own:
@@ -104,21 +105,27 @@ def _broken(guards: dict[str, float | None], limits: Limits) -> Iterator[str]:
     if twice:
         yield f"{twice:.0f} neighbors are listed twice."
     if coverage is not None and coverage < limits.coverage:
-        yield f"Only {coverage:.1%} of the books are ever recommended; {limits.coverage:.0%} have to be."
+        yield f"Only {coverage:.2%} of the books are ever recommended; {limits.coverage:.0%} have to be."
     if popularity is not None and not low <= popularity <= high:
         yield f"The mean popularity percentile is {popularity:.3f}, outside of {low} to {high}."
     if latency is not None and latency > limits.latency_ms:
         yield f"One answer in a hundred takes over {latency:.1f} ms; {limits.latency_ms:g} ms are allowed."
 
 
-GUARDS = ("exactly_10", "self_neighbors", "duplicates", "coverage@10", "popularity_percentile@10", "latency_p99_ms")
+def _ndcg(scores: Scores) -> dict[str, float]:
+    return scores.as_json()["ndcg@10"]
 
 
-def _kept(guards: dict[str, float | None]) -> str:
-    missing = [name for name in GUARDS if guards.get(name) is None]
-    return "All guards hold." if not missing else f"The guards hold; not measured: {', '.join(missing)}."
+def _compared(figures: Mapping[str, Any]) -> str:
+    gain = figures["gain"]
+    return (
+        f"nDCG@10 is {figures['challenger']['value']:.4f} against the champion's {figures['champion']['value']:.4f}, "
+        f"a difference of {gain['value']:+.4f} (95 % {gain['low']:+.4f} to {gain['high']:+.4f}), "
+        f"over {figures['n_queries']} queries, which can show a gain of {gain['detectable']:.3f}; "
+        f"{figures['n_skipped']} without truth were skipped, and {figures['n_candidates']} books were ranked."
+    )
 
 
-def _proxies(proxies: dict[str, float | None]) -> str:
-    told = ", ".join(f"{name} {figure:.3f}" for name, figure in proxies.items() if figure is not None)
-    return f"Proxies: {told or 'none'}."
+def _told(kind: str, figures: Mapping[str, float | None]) -> str:
+    told = (f"{name} {'not measured' if figure is None else format(figure, '.4g')}" for name, figure in figures.items())
+    return f"{kind}: {', '.join(told) or 'none'}."

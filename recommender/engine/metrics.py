@@ -19,6 +19,7 @@ PerQuery = NDArray[np.float64]  # (n_queries,)
 
 SAMPLE = 2_000  # lists looked at where looking at a million would take long and tell the same
 BLOCK = 50_000  # lists compared at once
+MIN_READ = 100  # books with readers; of fewer a mean percentile strays from .5 by chance
 
 
 def among(lists: Lists, allowed: NDArray[np.int32], k: int) -> Lists:
@@ -68,10 +69,10 @@ def popularity_percentile(lists: Lists, n_readers: NDArray[np.int64], k: int = 1
 
     A book's percentile is its rank by number of readers among the books that have readers, from 0 for the least read to
     1 for the most (ties share the middle of theirs). Of a book that nobody read nothing is known, so it does not count.
-    None where fewer than `k` books have readers, or no list holds one.
+    None, for unknown, where fewer than `MIN_READ` books have readers, or no list holds one.
     """
     read = np.flatnonzero(n_readers > 0)
-    if len(read) < k:
+    if len(read) < MIN_READ:
         return None
     counts, places = np.unique(n_readers[read], return_inverse=True)
     ties = np.bincount(places, minlength=len(counts))
