@@ -15,6 +15,7 @@ from typing import Any
 from django.conf import settings
 from django.db import connection
 
+from bookapi.processes import start_detached
 from catalog.ingest import finish_run, start_run
 from catalog.models import CrawlRun
 
@@ -37,7 +38,7 @@ def start_crawl(filters: dict[str, Any], requested_by: str) -> CrawlRun:
     """
     run = start_run(settings.SHOP_NAME, settings.SHOP_URL, filters=filters, requested_by=requested_by)
     try:
-        process = _start(command(run), log_file(run))
+        process = start_detached(command(run), log_file(run))
     except OSError as error:
         reason = f"The process could not be started: {error.strerror}."
         finish_run(run.pk, state=CrawlRun.State.FAILED, warnings=[{"code": "not_started", "detail": reason}])
@@ -57,19 +58,6 @@ def command(run: CrawlRun) -> list[str]:
 
 def log_file(run: CrawlRun) -> Path:
     return Path(settings.VAR_DIR) / "crawls" / f"run-{run.pk}.log"
-
-
-def _start(arguments: list[str], log: Path) -> subprocess.Popen[bytes]:
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab") as output:
-        return subprocess.Popen(
-            arguments,
-            cwd=settings.BASE_DIR,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,  # Ctrl-C or a restart of the server is not meant for the crawl
-        )
 
 
 def _bury(process: subprocess.Popen[bytes], run_id: int) -> None:

@@ -1,4 +1,4 @@
-"""Child processes that end when we do: in order when we end, at once when we are killed."""
+"""Processes of our own: children that end when we do, and jobs that outlive us."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, Self
+
+from django.conf import settings
 
 #: Seconds a child has to finish its work after SIGTERM. A crawl writes its last batch and closes its run.
 GRACE_S = 8.0
@@ -80,6 +82,20 @@ class Child:
         # Nobody is left, or zombies alone, which macOS calls a question of permission.
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, number)
+
+
+def start_detached(arguments: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
+    """A job that goes on when we end, with all it says in the log. Raises OSError."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            arguments,
+            cwd=settings.BASE_DIR,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # Ctrl-C or a restart of the server is not meant for the job
+        )
 
 
 def _die_with(parent: int) -> Any:

@@ -50,7 +50,7 @@ def _here(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def child(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], list[int]]]:
     """Makes crawls run this program instead of the spider; tells the process ids."""
     started: list[int] = []
-    real = crawls._start
+    real = crawls.start_detached
 
     def start(arguments: list[str], log: Path) -> Any:
         process = real(arguments, log)
@@ -59,7 +59,7 @@ def child(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], list[int]
 
     def use(program: str) -> list[int]:
         monkeypatch.setattr(crawls, "command", lambda run: [sys.executable, "-c", program, str(run.pk)])
-        monkeypatch.setattr(crawls, "_start", start)
+        monkeypatch.setattr(crawls, "start_detached", start)
         return started
 
     yield use
