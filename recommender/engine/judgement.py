@@ -101,9 +101,9 @@ def _broken(challenger: Assessment, limits: Limits) -> Iterator[str]:
     if full is not None and full < 1:
         yield f"Only {full:.2%} of the books have as many neighbors as were asked for."
     if own:
-        yield f"{own:.0f} books are neighbors of themselves."
+        yield f"Neighbors of themselves: {own:.0f} books."
     if twice:
-        yield f"{twice:.0f} neighbors are listed twice."
+        yield f"Listed twice: {twice:.0f} of the neighbors."
     if coverage is not None and coverage < limits.coverage:
         yield f"Only {coverage:.2%} of the books are ever recommended; {limits.coverage:.0%} have to be."
     if popularity is not None and not low <= popularity <= high:
