@@ -7,7 +7,7 @@ from django.urls import URLPattern, URLResolver, include, path
 from django.views.generic import RedirectView
 
 from bookapi import docs, health, metrics
-from bookapi.api import interactions, login, ml, scraping, stats
+from bookapi.api import interactions, login, ml, model_versions, scraping, stats
 from bookapi.api.books import BookViewSet
 from bookapi.api.categories import CategoryViewSet
 from bookapi.api.changes import ChangeViewSet
@@ -32,6 +32,8 @@ api: list[URLPattern | URLResolver] = [
     path("ml/features", ml.MachineLearning.as_view({"get": "features"})),
     path("ml/training-data", ml.MachineLearning.as_view({"get": "training_data"})),
     path("ml/predictions", ml.Predictions.as_view({"get": "list", "post": "create"}, renderer_classes=EXPORTABLE)),
+    path("ml/models", model_versions.ModelVersions.as_view({"get": "list"})),
+    path("ml/retrain", model_versions.Retrain.as_view({"post": "create"})),
     path("interactions", interactions.Interactions.as_view({"post": "create", "delete": "destroy"})),
     path("scraping/trigger", scraping.Trigger.as_view({"post": "create"})),
     path("scraping/runs", scraping.Runs.as_view({"get": "list"})),

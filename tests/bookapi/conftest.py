@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,3 +27,17 @@ def reader(db: None) -> Client:
     pair = tokens.log_in(user)
     accounts.cache.get(user.pk)
     return Client(headers={"Authorization": f"Bearer {pair.access}"})
+
+
+@pytest.fixture
+def jobs_here(settings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Logs in a folder of the test, and the child in the test's database."""
+    database = settings.DATABASES["default"]
+    settings.VAR_DIR = tmp_path
+    monkeypatch.setenv("DJANGO_SETTINGS_MODULE", "bookapi.settings")
+    monkeypatch.setenv("PYTHONPATH", str(settings.BASE_DIR))
+    if database["ENGINE"].endswith("sqlite3"):
+        monkeypatch.setenv("DATABASE_URL", f"sqlite:///{database['NAME']}")
+    else:
+        login = f"{database['USER']}:{database['PASSWORD']}@{database['HOST']}:{database['PORT']}"
+        monkeypatch.setenv("DATABASE_URL", f"postgres://{login}/{database['NAME']}")

@@ -19,6 +19,7 @@ from pytest_django import DjangoAssertNumQueries, Settings
 from bookapi import crawls
 from catalog.models import CrawlRun, FailedPage, RejectedItem
 from tests.bookapi.clients import operator, reader
+from tests.bookapi.jobs import BREAKS, HANGS, alive, gone
 
 TRIGGER, RUNS = "/api/v1/scraping/trigger", "/api/v1/scraping/runs"
 
@@ -28,22 +29,6 @@ FINISHES = (
     "from catalog.ingest import adopt_run, finish_run\n"
     "import sys; run = int(sys.argv[1]); adopt_run(run); finish_run(run); print('read', run)\n"
 )
-BREAKS = "import sys; print('no such module', file=sys.stderr); sys.exit(3)"
-HANGS = "import time; time.sleep(60)"
-
-
-@pytest.fixture
-def _here(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Logs in a folder of the test, and the child in the test's database."""
-    database = settings.DATABASES["default"]
-    settings.VAR_DIR = tmp_path
-    monkeypatch.setenv("DJANGO_SETTINGS_MODULE", "bookapi.settings")
-    monkeypatch.setenv("PYTHONPATH", str(settings.BASE_DIR))
-    if database["ENGINE"].endswith("sqlite3"):
-        monkeypatch.setenv("DATABASE_URL", f"sqlite:///{database['NAME']}")
-    else:
-        login = f"{database['USER']}:{database['PASSWORD']}@{database['HOST']}:{database['PORT']}"
-        monkeypatch.setenv("DATABASE_URL", f"postgres://{login}/{database['NAME']}")
 
 
 @pytest.fixture
@@ -68,15 +53,6 @@ def child(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], list[int]
             os.kill(pid, signal.SIGKILL)
 
 
-def alive(pid: int) -> bool:
-    """A zombie counts as alive: it is one that nobody has buried."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
-
 def ended(run_id: int) -> CrawlRun:
     """The run, when it is no longer running and its process is gone."""
     for _ in range(300):
@@ -85,14 +61,6 @@ def ended(run_id: int) -> CrawlRun:
             return run
         time.sleep(0.1)
     raise AssertionError("The run did not end.")
-
-
-def gone(pid: int) -> bool:
-    for _ in range(100):
-        if not alive(pid):
-            return True
-        time.sleep(0.05)
-    return False
 
 
 def start(client: Client, body: Any = None) -> Any:
@@ -110,7 +78,7 @@ def test_only_operators_start_crawls() -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.usefixtures("_here")
+@pytest.mark.usefixtures("jobs_here")
 def test_a_crawl_is_started_and_its_run_is_told(child: Callable[[str], list[int]], settings: Settings) -> None:
     pids = child(FINISHES)
     response = start(operator())
@@ -129,7 +97,7 @@ def test_a_crawl_is_started_and_its_run_is_told(child: Callable[[str], list[int]
 
 
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.usefixtures("_here")
+@pytest.mark.usefixtures("jobs_here")
 def test_a_second_crawl_is_refused_while_one_is_under_way_and_the_first_is_named(
     child: Callable[[str], list[int]],
 ) -> None:
@@ -147,7 +115,7 @@ def test_a_second_crawl_is_refused_while_one_is_under_way_and_the_first_is_named
 
 
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.usefixtures("_here")
+@pytest.mark.usefixtures("jobs_here")
 def test_a_process_that_breaks_leaves_a_failed_run_and_its_words_in_the_log(
     child: Callable[[str], list[int]],
 ) -> None:
@@ -160,7 +128,7 @@ def test_a_process_that_breaks_leaves_a_failed_run_and_its_words_in_the_log(
 
 
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.usefixtures("_here")
+@pytest.mark.usefixtures("jobs_here")
 def test_a_process_that_cannot_start_fails_its_run_and_frees_the_shop(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(crawls, "command", lambda _: ["/no/such/program"])
     client = operator()
@@ -173,7 +141,7 @@ def test_a_process_that_cannot_start_fails_its_run_and_frees_the_shop(monkeypatc
 
 
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.usefixtures("_here")
+@pytest.mark.usefixtures("jobs_here")
 def test_limit_and_category_are_kept_with_the_run(child: Callable[[str], list[int]]) -> None:
     child(FINISHES)
     response = start(operator(), {"limit": 5, "category": "Poésie"})
