@@ -88,6 +88,9 @@ class Scores:
             blake2b("".join(t.truth for t in trials).encode(), digest_size=16).hexdigest(),
         )
 
+    def __len__(self) -> int:
+        return len(self.queries)
+
     def gain_over(self, other: Scores, seed: int = 0) -> Gain:
         """How much better its nDCG@10 is. Raises ValueError when the two were judged by different truths."""
         if self.truth != other.truth:
@@ -99,6 +102,12 @@ class Scores:
         figures = {"ndcg@10": self.ndcg, "recall@20": self.recall, "mrr@20": self.reciprocal_rank}
         return {name: Interval.of(per_query, self.times, seed) for name, per_query in figures.items()}
 
+    def per_query(self, ids: NDArray[np.int64]) -> dict[str, list[float]]:
+        """Columns fit for JSON, so that the figures can be looked into later; `ids` are the corpus's."""
+        figures = {"ndcg@10": self.ndcg, "recall@20": self.recall, "reciprocal_rank@20": self.reciprocal_rank}
+        columns = {name: np.round(per_query, 5).tolist() for name, per_query in figures.items()}
+        return {"book": ids[self.queries].tolist()} | columns
+
     def as_json(self, seed: int = 0) -> dict[str, dict[str, float]]:
         return {name: interval.as_json() for name, interval in self.intervals(seed).items()}
 
@@ -107,7 +116,7 @@ class Scores:
 class Assessment:
     """All that is known of how good one version is."""
 
-    scores: Scores | None  # None where there is no truth
+    scores: Scores | None  # None, or without queries, where there is no truth
     guards: dict[str, float | None]  # what must hold of any version; None: not measured
     proxies: dict[str, float | None]  # what can be seen without readers; none of it says that readers agree
     with_readers: bool = False  # it learned from readers, so that it leans to what is read much, as they do
@@ -229,10 +238,10 @@ def report(assessment: Assessment, baselines: Mapping[str, Scores] | None = None
     scores = assessment.scores
     return {
         "metrics": scores.as_json(seed) if scores else {},
-        "n_queries": len(scores.queries) if scores else 0,
-        "n_skipped": scores.n_skipped if scores else 0,
-        "n_candidates": scores.n_candidates if scores else 0,
-        "truth": scores.truth if scores else None,
+        "n_queries": len(scores) if scores is not None else 0,
+        "n_skipped": scores.n_skipped if scores is not None else 0,
+        "n_candidates": scores.n_candidates if scores is not None else 0,
+        "truth": scores.truth if scores is not None else None,
         "baselines": {
             name: of.as_json(seed) | {"gain_over_it": scores.gain_over(of, seed).as_json()}
             for name, of in (baselines or {}).items()

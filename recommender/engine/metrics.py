@@ -22,14 +22,6 @@ BLOCK = 50_000  # lists compared at once
 MIN_READ = 100  # books with readers; of fewer a mean percentile strays from .5 by chance
 
 
-def among(lists: Lists, allowed: NDArray[np.int32], k: int) -> Lists:
-    """Each list's first `k` books that are allowed, in their order; (n_lists, k)."""
-    kept = np.isin(lists, allowed) & (lists >= 0)
-    order = np.argsort(~kept, axis=1, kind="stable")[:, :k]
-    short = np.where(np.take_along_axis(kept, order, axis=1), np.take_along_axis(lists, order, axis=1), -1)
-    return np.pad(short, ((0, 0), (0, k - short.shape[1])), constant_values=-1).astype(np.int32)
-
-
 def ndcg(lists: Lists, truth: Truth, k: int = 10) -> PerQuery:
     """Normalised discounted cumulative gain of the first `k`: 1 when the truth's best are there in the truth's order.
 

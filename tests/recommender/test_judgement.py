@@ -75,7 +75,7 @@ def test_a_refresh_must_not_be_worse(gain: float, spread: float, promote: bool) 
     assert decide("refresh", version(challenger), version(champion)).promote is promote
 
 
-@pytest.mark.parametrize("truth", [None, [0.4] * 29])
+@pytest.mark.parametrize("truth", [None, [], [0.4] * 29])
 def test_without_enough_truth_a_refresh_needs_the_guards_alone(truth: list[float] | None) -> None:
     assert decide("refresh", version(truth), version(truth)).promote is True
     assert decide("refresh", version(truth, duplicates=1), version(truth)).promote is False

@@ -101,13 +101,6 @@ def test_books_that_are_not_in_the_truth_change_nothing_at_the_end(
     assert (all_of(truth, lists_of(with_tail)) == all_of(truth, lists_of(books))).all()
 
 
-def test_among_keeps_the_order_of_the_allowed_and_pads_the_rest() -> None:
-    lists = np.array([[5, 2, 9, 4], [1, -1, -1, -1]], np.int32)
-
-    assert metrics.among(lists, np.array([4, 5, 9], np.int32), 2).tolist() == [[5, 9], [-1, -1]]
-    assert metrics.among(lists, np.array([4, 5], np.int32), 5).tolist() == [[5, 4, -1, -1, -1], [-1] * 5]
-
-
 def test_coverage_counts_each_book_once_and_no_padding() -> None:
     lists = np.array([[1, 2, 3], [0, 2, -1], [0, 1, -1]], np.int32)
 
