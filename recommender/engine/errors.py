@@ -29,3 +29,7 @@ class DamagedArtifact(ArtifactError):
 
 class ForeignArtifact(ArtifactError):
     """The artifact was not made by us, or by a version of us whose format we do not read."""
+
+
+class NoEmbeddings(EngineError):
+    """The recipe asks for sentence embeddings, and there is no model to make them."""

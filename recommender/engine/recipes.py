@@ -2,33 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from recommender.engine.errors import UnknownRecipe
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """The weights of the blocks of `Features`, of which only the ratios matter, and how the blocks are made."""
+    """The weights of the blocks of `Features`, of which only the ratios matter, and how the blocks are made.
+
+    The weight of a block that a corpus does not have, like authors where no book tells them, goes to the others.
+    """
 
     name: str
-    version: int  # of the recipe: raised when a figure below changes, so that two engines of one name can be told apart
+    version: int  # raised when a figure below changes, so that two engines of one name can be told apart
     text: float = 0.0  # words of title and description, TF-IDF
     topics: float = 0.0  # the same words through latent semantic analysis
     category: float = 0.0
     series: float = 0.0
     authors: float = 0.0
-    price: float = 0.0  # shops that draw prices at random make it worthless; for `title_category_price` alone
-    embedding: float = 0.0  # sentence embeddings, where the extra is installed
+    names: float = 0.0  # pairs of capitalised words that few descriptions share
+    price: float = 0.0  # for `title_category_price` alone: where the shop draws prices at random they tell nothing
+    embedding: float = 0.0  # of sentences, by a model that training alone needs
     title_boost: int = 2  # how often a title's words count for one of the description's
     with_description: bool = True
+    word_length: int = 0  # letters of a word that are looked at, 0 for all: a stemmer for many languages
     lsa_dimensions: int = 128
-    readers_weight: float = 3.0  # what readers read together counts so many times what content does
+    category_guess: float = 0.0  # share of the category block that the text tells, 0..1; the rest is the category told
+    readers_weight: float = 4.0  # what readers read together counts so many times what content does
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -39,7 +43,19 @@ class Recipe:
         return cls(**fields)
 
 
-_CONTENT = Recipe("content", 1, text=0.60, topics=0.15, category=0.10, series=0.15, authors=0.25)
+_CONTENT = Recipe(
+    "content",
+    2,
+    text=0.60,
+    topics=0.15,
+    category=0.20,
+    series=0.15,
+    authors=0.25,
+    names=0.10,
+    word_length=6,
+    lsa_dimensions=96,
+    category_guess=0.5,
+)
 _S = Recipe("s", 1, text=0.60, topics=0.15, category=0.10, series=0.15)
 _TITLE_CATEGORY_PRICE = Recipe(
     "title_category_price", 1, text=0.60, category=0.30, price=0.10, title_boost=1, with_description=False

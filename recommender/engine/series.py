@@ -5,17 +5,38 @@ from __future__ import annotations
 import re
 import unicodedata
 
-# "Shadow and Bone (The Grisha, #1)", "March: Book One (March #1)": what is in brackets before a number.
-_IN_BRACKETS = re.compile(r"\((?P<series>[^()]*?)[\s,:;]*#\s*\d[^()]*\)")
+_LONGEST = 500  # characters of a title that are looked at: the patterns take time by the square of it
+_NUMBER = r"(?:\d[\d.,–-]*|one|two|three|four|five|six|seven|eight|nine|ten|[ivx]+)"
+_VOLUME = rf"(?:vol|volume|volumes|book|part|tome|tomo|band|livro|parte)\b\.?\s*#?{_NUMBER}\b"
+
+# "Starving Hearts (Triangular Trade Trilogy, #1)", "Origins (Alphas 0.5)", "Saga 6 (Saga (Collected Editions) #6)".
+_IN_BRACKETS = re.compile(
+    rf"\((?P<series>(?:[^()]|\([^()]*\))*?[^\W\d](?:[^()]|\([^()]*\))*?)[\s,:;-]*(?:#\s*\d|\b{_VOLUME}|[\s,]\d)[^()]*\)",
+    re.IGNORECASE,
+)
+# "Fables, Vol. 1: Legends in Exile", "Danganronpa Volume 1".
+_BEFORE_VOLUME = re.compile(rf"^(?P<series>.*?[^\W\d].*?)[\s,:;(-]+{_VOLUME}", re.IGNORECASE)
+# "Batman: The Long Halloween (Batman)": brackets at the end that say again how the title begins.
+_AGAIN = re.compile(r"^(?P<series>[^():]+\w)\W.*\((?P=series)\)\s*$", re.IGNORECASE)
 
 
 def series_of(title: str) -> str:
-    """The series in a form that is equal for its other volumes, like "the grisha"; "" when the title names none."""
-    found = _IN_BRACKETS.search(title)
-    return _normalized(found["series"]) if found else ""
+    """The series in a form that is equal for its other volumes, like "the raven cycle"; "" when the title names none.
+
+    >>> series_of("The Raven Boys (The Raven Cycle #1)")
+    'the raven cycle'
+    >>> series_of("Fables, Vol. 1: Legends in Exile")
+    'fables'
+    """
+    for pattern in (_IN_BRACKETS, _BEFORE_VOLUME, _AGAIN):
+        found = pattern.search(title[:_LONGEST])
+        if found:
+            return _normalized(found["series"])
+    return ""
 
 
 def _normalized(name: str) -> str:
-    decomposed = unicodedata.normalize("NFKD", name.casefold())
+    """Without what is in brackets within, like the "(Collected Editions)" of a series that is also told without."""
+    decomposed = unicodedata.normalize("NFKD", re.sub(r"\([^()]*\)", " ", name).casefold())
     letters = "".join(c for c in decomposed if not unicodedata.combining(c))
     return " ".join(re.findall(r"\w+", letters))
