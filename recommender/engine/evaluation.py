@@ -145,28 +145,18 @@ def judge(questions: Sequence[Trial], fit: Fit) -> Scores:
     )
 
 
-def judge_all(questions: Sequence[Trial], rankers: Mapping[str, Ranker]) -> dict[str, Scores]:
-    """What rankings that learn nothing from readers score, such as the baselines."""
+def likeness_fit(features: Features, recipe: Recipe, known: Rows | None = None) -> Fit:
+    """The exact ranking by features, which know no readers, and by the readers of each trial.
 
-    def whatever(ranker: Ranker) -> Fit:
-        return lambda _: ranker
-
-    return {name: judge(questions, whatever(ranker)) for name, ranker in rankers.items()}
-
-
-def recipe_fit(corpus: Corpus, recipe: Recipe, known: Rows | None = None) -> Fit:
-    """The recipe's exact ranking, with content fitted once and readers anew. Without readers it is content alone.
-
-    With `known`, the rows of the books that an older version has, it is what that version would be: fitted on those
-    books and their readers, it answers about a newer one by its text, and has no newer one to offer.
+    `known` are the rows of the books that the version has which the features are of: it offers no others, and learns
+    nothing of their readers. Without training readers, or in a recipe without a weight for them, content alone ranks.
     """
-    known = np.arange(len(corpus), dtype=np.int32) if known is None else known
-    features = Featurizer.fit(corpus.take(known), recipe)[0].transform(corpus)
+    known = np.arange(len(features), dtype=np.int32) if known is None else known
 
     def fit(training: Readings | None) -> Ranker:
         coreads = None
         if training is not None and recipe.readers_weight:
-            coreads = co_reads(_of_books(training, known), recipe)
+            coreads = co_reads(of_books(training, known), recipe)
         rank = by_likeness(features, coreads, recipe.readers_weight)
         return lambda queries, candidates, k: rank(queries, np.intersect1d(candidates, known), k)
 
@@ -177,7 +167,8 @@ def judge_recipe(
     corpus: Corpus, readings: Readings, recipe: Recipe, seeds: Iterable[int] = SEEDS, query_rows: Rows | None = None
 ) -> Scores:
     """A recipe's figures when it learns from half of the readers and is judged by the others, over some halves."""
-    return judge(trials(readings, seeds, query_rows), recipe_fit(corpus, recipe))
+    _, features = Featurizer.fit(corpus, recipe)
+    return judge(trials(readings, seeds, query_rows), likeness_fit(features, recipe))
 
 
 def assess(
@@ -270,7 +261,7 @@ def table(report: Mapping[str, Any]) -> Table:
     return result
 
 
-def _of_books(readings: Readings, rows: Rows) -> Readings:
+def of_books(readings: Readings, rows: Rows) -> Readings:
     """The readings of these books, in columns of all."""
     kept = np.zeros(readings.matrix.shape[1], np.float32)
     kept[rows] = 1
