@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,23 +21,6 @@ Queries and candidates are rows of one corpus; candidates ascend.
 
 RECIPES = ("title_tfidf", "title_category_price", "s")
 BLOCK = 256  # queries scored at once: with a hundred thousand candidates a block has 100 MB
-
-Allowed = Collection[int] | NDArray[np.int64]  # ids
-
-
-class Book(Protocol):
-    @property
-    def id(self) -> int: ...
-
-
-class Asked(Protocol):
-    """What of an engine a ranking needs."""
-
-    def knows(self, book_id: int) -> bool: ...
-
-    def similar(self, book_id: int, k: int, *, allow: Allowed) -> Sequence[Book]: ...
-
-    def similar_to_text(self, text: Corpus, k: int, *, allow: Allowed) -> Sequence[Book]: ...
 
 
 def baselines(
@@ -110,25 +92,6 @@ def by_likeness(features: Features, coreads: CoReads | None = None, readers_weig
             found = np.where(np.isfinite(np.take_along_axis(scores, best, axis=1)), candidates[best], -1)
             result[start : start + len(rows), : found.shape[1]] = found
         return result
-
-    return rank
-
-
-def by_asking(engine: Asked, corpus: Corpus) -> Ranker:
-    """What an engine answers about a corpus that may be newer: of a book that it does not know it is given the text."""
-
-    def rank(queries: Rows, candidates: Rows, k: int) -> Rows:
-        allow = corpus.ids[candidates]
-
-        def of(row: int) -> Rows:
-            book = int(corpus.ids[row])
-            if engine.knows(book):
-                found = engine.similar(book, k, allow=allow)
-            else:
-                found = engine.similar_to_text(corpus.take([row]), k, allow=allow)
-            return np.searchsorted(corpus.ids, [each.id for each in found]).astype(np.int32)
-
-        return _each(queries, k, of)
 
     return rank
 

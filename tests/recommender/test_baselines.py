@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -11,10 +9,8 @@ from scipy.sparse import csr_array
 from recommender.engine import baselines as baselines_module
 from recommender.engine.baselines import (
     Ranker,
-    Rows,
     at_random,
     baselines,
-    by_asking,
     by_likeness,
     most_read,
     same_category,
@@ -121,34 +117,3 @@ def test_baselines_stand_under_their_names_and_series_count_in_s() -> None:
 
     assert list(rankers) == ["random", "popularity", "same_category", "title_tfidf", "title_category_price", "s"]
     assert rankers["s"](np.array([3], np.int32), ALL, 1).tolist() == [[4]]
-
-
-@dataclass(frozen=True)
-class Answer:
-    id: int
-
-
-class OlderEngine:
-    """Trained before book 15 came; answers with the allowed books in their order."""
-
-    def __init__(self) -> None:
-        self.texts: list[str] = []
-
-    def knows(self, book_id: int) -> bool:
-        return book_id < 15
-
-    def similar(self, book_id: int, k: int, *, allow: Rows) -> list[Answer]:
-        return [Answer(int(book)) for book in allow if book not in (book_id, 15)][:k]
-
-    def similar_to_text(self, text: Corpus, k: int, *, allow: Rows) -> list[Answer]:
-        self.texts += text.titles
-        return [Answer(int(book)) for book in allow if book != 15][:k]
-
-
-def test_an_engine_is_asked_by_book_and_about_a_newer_book_by_its_text() -> None:
-    engine = OlderEngine()
-
-    lists = by_asking(engine, corpus())(np.array([2, 5], np.int32), np.array([2, 3, 5], np.int32), 3)
-
-    assert lists.tolist() == [[3, -1, -1], [2, 3, -1]]
-    assert engine.texts == ["Green sea"]

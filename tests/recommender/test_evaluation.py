@@ -9,9 +9,9 @@ import pytest
 from rich.console import Console
 
 from recommender.engine import evaluation
-from recommender.engine.baselines import at_random, baselines, by_likeness, most_read
+from recommender.engine.baselines import Ranker, Rows, at_random, baselines, by_likeness, most_read
 from recommender.engine.corpus import Corpus, Readings
-from recommender.engine.evaluation import Scores, Trial, assess, judge, judge_all, judge_recipe, recipe_fit, trials
+from recommender.engine.evaluation import Fit, Scores, Trial, assess, judge, judge_recipe, likeness_fit, trials
 from recommender.engine.features import Featurizer
 from recommender.engine.recipes import Recipe, recipe
 from recommender.engine.truth import truth_of
@@ -34,6 +34,10 @@ def readings(n_readers: int = 90) -> Readings:
     shelves = [5 * random.choice(6, 5, replace=False) + reader % 5 for reader in range(n_readers)]
     readers = np.repeat(np.arange(n_readers), 5)
     return Readings.of_pairs(readers, np.concatenate(shelves), N)
+
+
+def fit_of(books: Corpus, of: Recipe, known: Rows | None = None) -> Fit:
+    return likeness_fit(Featurizer.fit(books, of)[1], of, known)
 
 
 def scores(ndcg: Sequence[float], queries: Sequence[int], skipped: int = 0, truth: str = "t") -> Scores:
@@ -73,7 +77,7 @@ def test_no_reader_is_both_learned_from_and_judged_by() -> None:
     asked = []
     questions = trials(readings(), seeds=range(3))
 
-    def fit(training: Readings | None) -> evaluation.Ranker:
+    def fit(training: Readings | None) -> Ranker:
         asked.append(training)
         return at_random()
 
@@ -93,24 +97,20 @@ def test_a_recipe_learns_from_half_of_the_readers_what_the_others_read() -> None
     assert with_readers.gain_over(content).p < 0.001
 
 
-def test_an_older_version_neither_offers_newer_books_nor_learns_from_their_readers() -> None:
+def test_an_older_version_offers_no_newer_books_and_scores_less_for_it() -> None:
     known = ALL[:15]
     questions = trials(readings(), seeds=[0])
-    ranks = recipe_fit(corpus(), recipe("s"), known)(questions[0].training)
+    ranks = fit_of(corpus(), recipe("s"), known)(questions[0].training)
 
     lists = ranks(ALL, ALL, 20)
     assert set(lists[lists >= 0].tolist()) == set(range(15))
-    assert (
-        judge(questions, recipe_fit(corpus(), recipe("s")))
-        .gain_over(judge(questions, recipe_fit(corpus(), recipe("s"), known)))
-        .mean.low
-        > 0
-    )
+    newer = judge(questions, fit_of(corpus(), recipe("s")))
+    assert newer.gain_over(judge(questions, lambda _: ranks)).mean.low > 0
 
 
 def test_readers_of_newer_books_do_not_help_an_older_version() -> None:
     known = ALL[:15]
-    fit = recipe_fit(corpus(), recipe("s"), known)
+    fit = fit_of(corpus(), recipe("s"), known)
     query = ALL[15:]
 
     assert fit(readings())(query, known, 5).tolist() == fit(None)(query, known, 5).tolist()
@@ -142,11 +142,17 @@ def test_p99_is_of_every_book_asked_once() -> None:
     assert took >= 0
 
 
+def whatever(ranker: Ranker) -> Fit:
+    """Whoever may be learned from."""
+    return lambda _: ranker
+
+
 def report_with_truth() -> dict[str, object]:
     all_readings = readings()
     questions = [Trial(None, truth_of(all_readings))]
     features = Featurizer.fit(corpus(), recipe("s"))[1]
-    beside = judge_all(questions, baselines(corpus(), evaluation.readers_of(all_readings, N)))
+    rankers = baselines(corpus(), evaluation.readers_of(all_readings, N))
+    beside = {name: judge(questions, whatever(ranker)) for name, ranker in rankers.items()}
     lists = by_likeness(features)(ALL, ALL, 20)
     previous = (corpus().ids, lists[:, ::-1].copy())
     assessment = assess(
@@ -210,7 +216,7 @@ def on_real_readers() -> tuple[list[Trial], Corpus]:
     return [Trial(None, truth_of(real_readers.readings(), real_readers.queries()))], real_readers.corpus()
 
 
-def ndcg_of(questions: list[Trial], fit: evaluation.Fit) -> float:
+def ndcg_of(questions: list[Trial], fit: Fit) -> float:
     return judge(questions, fit).intervals()["ndcg@10"].value
 
 
@@ -237,7 +243,7 @@ def test_truth_of_real_readers_has_the_queries_and_candidates_it_should() -> Non
 def test_recipes_score_with_real_readers_what_was_measured_elsewhere(of: Recipe, expected: float) -> None:
     questions, books = on_real_readers()
 
-    assert ndcg_of(questions, recipe_fit(books, of)) == pytest.approx(expected, abs=0.01)
+    assert ndcg_of(questions, fit_of(books, of)) == pytest.approx(expected, abs=0.01)
 
 
 @real_readers.needed
@@ -252,7 +258,7 @@ def test_random_and_popular_books_are_far_below_with_real_readers() -> None:
 @real_readers.needed
 def test_half_of_the_real_readers_tell_what_the_other_half_read() -> None:
     questions = trials(real_readers.readings(), range(3), real_readers.queries())
-    fit = recipe_fit(real_readers.corpus(), recipe("s"))
+    fit = fit_of(real_readers.corpus(), recipe("s"))
 
     assert ndcg_of(questions, lambda _: fit(None)) == pytest.approx(0.195, abs=0.02)
     assert ndcg_of(questions, fit) == pytest.approx(0.45, abs=0.03)
