@@ -32,7 +32,7 @@ class Recipe:
     word_length: int = 0  # letters of a word that are looked at, 0 for all: a stemmer for many languages
     lsa_dimensions: int = 128
     category_guess: float = 0.0  # share of the category block that the text tells, 0..1; the rest is the category told
-    readers_weight: float = 4.0  # what readers read together counts so many times what content does
+    readers_weight: float = 5.0  # what readers read together counts so many times what content does
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
