@@ -43,7 +43,7 @@ def write_rows(model: type[models.Model], columns: Sequence[str], rows: Iterable
             document = orjson.dumps([dict(zip(columns, row, strict=True)) for row in rows], default=str)
             cursor.execute(f"INSERT INTO {table} ({names}) {source}{conflict}", [document.decode()])
         else:
-            # The server reads lines in half the time of JSON, but cannot overwrite with them.
+            # Two thirds of the time that JSON takes the server; but COPY cannot overwrite.
             lines = "".join("\t".join(row) + "\n" for row in _converted(model, columns, rows, _FOR_COPY))
             with connection.wrap_database_errors:
                 cursor.copy_expert(f"COPY {table} ({names}) FROM STDIN", BytesIO(lines.encode()))
