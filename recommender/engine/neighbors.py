@@ -1,0 +1,114 @@
+"""The nearest books of every book: exactly where all pairs can be looked at, through an index where they cannot."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+
+from recommender.engine.coreads import CoReads, blended
+from recommender.engine.features import Progress
+from recommender.engine.nearby import Nearby
+from recommender.engine.ranking import best
+from recommender.engine.vectors import Vectors
+
+DEEP = 100  # neighbors that are kept of each book; ten are asked for, and filters take some away
+CELLS = 8_000_000  # scores of pairs that are held at a time
+#: A column that more than this share of the books has is cheaper as one more dense column than as a sparse one.
+FREQUENT = 0.05
+ROWS_AT_A_TIME = 500  # books put to the index, and ranked, together
+
+Block = tuple[NDArray[np.int32], NDArray[np.float32]]  # rows and scores of some books, padded with -1 and 0
+
+
+def top_neighbors(
+    vectors: Vectors,
+    coreads: CoReads | None = None,
+    weight: float = 0.0,
+    k: int = DEEP,
+    progress: Progress | None = None,
+) -> tuple[NDArray[np.int32], NDArray[np.float16]]:
+    """Rows (n_books, k) of each book's nearest others, and their scores 0..1, descending; equal ones by row.
+
+    `weight` is that of co-reads beside content (see `blended`). Where there are not k others, or the index does not
+    find them, -1 and 0 pad.
+    """
+    weight = weight if coreads else 0.0
+    blocks = (
+        _through_index(vectors, vectors.nearby, coreads, weight, k)
+        if vectors.nearby
+        else _exactly(vectors, coreads, weight, k)
+    )
+    rows = np.full((len(vectors), k), -1, np.int32)
+    scores = np.zeros((len(vectors), k), np.float16)
+    start = 0
+    for nearest, their_scores in blocks:
+        end = start + len(nearest)
+        rows[start:end, : nearest.shape[1]], scores[start:end, : nearest.shape[1]] = nearest, their_scores
+        start = end
+        if progress:
+            progress("neighbors", end, len(vectors))
+    return rows, scores
+
+
+def _exactly(vectors: Vectors, coreads: CoReads | None, weight: float, k: int) -> Iterator[Block]:
+    """A dense product and a sparse one for each block of books.
+
+    Some two hundred words stand in more than a twentieth of the books, and are most of the work of a sparse product.
+    Multiplied densely they cost little: a third, in all, of a sparse product that keeps only the best.
+    """
+    dense, sparse = _by_frequency(vectors)
+    transposed = csr_array(sparse.T)
+    k = min(k, len(vectors) - 1)
+    for start, end in _spans(len(vectors), max(1, CELLS // len(vectors))):
+        content = dense[start:end] @ dense.T
+        _add(content, sparse[start:end] @ transposed)
+        together = coreads.scores[start:end].toarray() if coreads else np.float32(0)
+        scores = blended(content, np.asarray(together), weight)
+        scores[np.arange(end - start), np.arange(start, end)] = -1  # below every score: no book is its own neighbor
+        rows = np.stack([best(row, k) for row in scores]).astype(np.int32)
+        yield rows, np.take_along_axis(scores, rows, axis=1)
+
+
+def _by_frequency(vectors: Vectors) -> tuple[NDArray[np.float32], csr_array]:
+    """The same vectors with the frequent columns of the sparse part moved to the dense part."""
+    sparse = vectors.sparse
+    counts = np.bincount(sparse.indices, minlength=sparse.shape[1])
+    frequent = counts > FREQUENT * len(vectors)
+    moved = sparse[:, np.flatnonzero(frequent)].toarray()
+    return np.hstack([np.asarray(vectors.dense, np.float32), moved]), csr_array(sparse[:, np.flatnonzero(~frequent)])
+
+
+def _add(block: NDArray[np.float32], product: csr_array) -> None:
+    for row, start, end in zip(block, product.indptr[:-1], product.indptr[1:], strict=True):
+        row[product.indices[start:end]] += product.data[start:end]
+
+
+def _through_index(vectors: Vectors, nearby: Nearby, coreads: CoReads | None, weight: float, k: int) -> Iterator[Block]:
+    """Candidates are what the index finds, who shares a series or an author, and what readers read; all are scored."""
+    for start, end in _spans(len(vectors), ROWS_AT_A_TIME):
+        pairs = nearby.pairs(vectors.features(slice(start, end)), k + 1)
+        read = coreads.scores[start:end].tocoo() if coreads else None
+        if read is not None:
+            pairs = np.concatenate([pairs, np.stack(read.coords)], axis=1)
+        asked, found = np.divmod(np.unique(pairs[0] * len(vectors) + pairs[1]), len(vectors))
+        asked, found = asked[found != asked + start], found[found != asked + start]
+        together = np.zeros(len(asked), np.float32)
+        if read is not None:
+            together[np.searchsorted(asked * len(vectors) + found, read.row * len(vectors) + read.col)] = read.data
+        scores = blended(vectors.content_of_pairs(asked + start, found), together, weight)
+        order = np.lexsort((found, -scores, asked))
+        rank = np.arange(len(order)) - np.searchsorted(asked, asked)  # `asked` ascends before and after
+        kept = rank < k
+        place = (asked[kept], rank[kept])
+        rows = np.full((end - start, k), -1, np.int32)
+        their_scores = np.zeros((end - start, k), np.float32)
+        rows[place], their_scores[place] = found[order[kept]], scores[order[kept]]
+        yield rows, their_scores
+
+
+def _spans(n: int, size: int) -> Iterator[tuple[int, int]]:
+    for start in range(0, n, size):
+        yield start, min(start + size, n)
