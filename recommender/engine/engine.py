@@ -98,6 +98,9 @@ class Engine:
         featurizer, features = Featurizer.fit(corpus, recipe, progress)
         vectors = Vectors.of(features, indexed=featurizer.large, progress=progress)
         coreads = co_reads(readings, recipe) if readings and readings.n_readers else None
+        if coreads:  # rows of a matrix are searched as they are
+            coreads.scores.sort_indices()
+            coreads.counts.sort_indices()
         rows, scores = top_neighbors(vectors, coreads, recipe.readers_weight, progress=progress)
         return cls(
             recipe=recipe,

@@ -21,7 +21,11 @@ Rows = NDArray[np.integer[Any]]
 
 @dataclass(frozen=True, slots=True)
 class Vectors:
-    """What `Features` says of the books, and what finds near ones where looking at all would take too long."""
+    """What `Features` says of the books, and what finds near ones where looking at all would take too long.
+
+    Products are einsum's, not BLAS's: a BLAS shares even these small ones out among threads, and on a server whose
+    cores are busy waits a hundred times longer for the threads than the product takes.
+    """
 
     dense: NDArray[np.float32] | NDArray[np.float16]  # (n_books, d)
     sparse: csr_array  # (n_books, m), float32
@@ -50,7 +54,7 @@ class Vectors:
         for start in range(0, len(scores), CHUNK):
             part = slice(start, start + CHUNK)
             chosen: slice | Rows = part if rows is None else rows[part]
-            scores[part] = np.asarray(self.dense[chosen], np.float32) @ dense
+            scores[part] = np.einsum("ij,j->i", np.asarray(self.dense[chosen], np.float32), dense)
         if sparse.any():
             scores += (self.sparse if rows is None else self.sparse[rows]) @ sparse
         return scores
@@ -64,7 +68,7 @@ class Vectors:
     def likeness(self, rows: Rows) -> NDArray[np.float32]:
         """(len(rows), len(rows)): content scores of the books with each other."""
         dense, sparse = np.asarray(self.dense[rows], np.float32), self.sparse[rows]
-        return np.asarray(dense @ dense.T + (sparse @ sparse.T).toarray(), np.float32)
+        return np.asarray(np.einsum("ij,kj->ik", dense, dense) + (sparse @ sparse.T).toarray(), np.float32)
 
     def save(self, folder: Path) -> None:
         np.save(folder / "dense.npy", self.dense)
