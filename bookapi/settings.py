@@ -207,7 +207,7 @@ DELIST_MIN_SHARE = env.number("DELIST_MIN_SHARE", 0.8, minimum=0.0, maximum=1.0)
 
 # --- Recommending -----------------------------------------------------------------------------------------------------
 ARTIFACT_STORE = env.text("ARTIFACT_STORE") or str(VAR_DIR / "models")  # a folder, or the address of a bucket
-# Versions beyond both bounds are removed after a training; never the champion and the one before it.
+# Older versions and ones beyond that number are removed after a training; never the champion and the one before it.
 ARTIFACT_KEEP = env.integer("ARTIFACT_KEEP", 5, minimum=1)
 ARTIFACT_KEEP_DAYS = env.integer("ARTIFACT_KEEP_DAYS", 90)
 ARTIFACT_POLL_S = env.number("ARTIFACT_POLL_S", 2.0, minimum=0.01, maximum=3600)  # between looks for a new champion

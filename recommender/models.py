@@ -172,8 +172,16 @@ class Pin(models.Model):
     class Meta:
         ordering = ["book", "position", "id"]
         constraints = [
-            models.UniqueConstraint(fields=["book", "other"], name="one_pin_per_pair_of_books"),
-            models.CheckConstraint(condition=~Q(book=F("other")), name="book_is_not_pinned_to_itself"),
+            models.UniqueConstraint(
+                fields=["book", "other"],
+                name="one_pin_per_pair_of_books",
+                violation_error_message="There is a pin or a block of these two books already.",
+            ),
+            models.CheckConstraint(
+                condition=~Q(book=F("other")),
+                name="book_is_not_pinned_to_itself",
+                violation_error_message="A book cannot be pinned to itself.",
+            ),
         ]
 
     def __str__(self) -> str:

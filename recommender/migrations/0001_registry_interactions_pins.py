@@ -97,7 +97,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 'ordering': ['book', 'position', 'id'],
-                'constraints': [models.UniqueConstraint(fields=('book', 'other'), name='one_pin_per_pair_of_books'), models.CheckConstraint(condition=models.Q(('book', models.F('other')), _negated=True), name='book_is_not_pinned_to_itself')],
+                'constraints': [models.UniqueConstraint(fields=('book', 'other'), name='one_pin_per_pair_of_books', violation_error_message='There is a pin or a block of these two books already.'), models.CheckConstraint(condition=models.Q(('book', models.F('other')), _negated=True), name='book_is_not_pinned_to_itself', violation_error_message='A book cannot be pinned to itself.')],
             },
         ),
     ]
