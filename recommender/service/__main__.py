@@ -1,0 +1,54 @@
+"""`python -m recommender.service --store URL --host HOST --port PORT`: serve the champion of a store."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+from granian import Granian
+from granian.constants import HTTPModes, Interfaces
+from granian.log import LogLevels
+
+from recommender.service.logs import logging_config
+
+#: Seconds that requests at work have to end after SIGTERM.
+GRACE_S = 10
+
+
+def main() -> None:
+    options = _parser().parse_args()
+    # The server makes the application in each of its processes, where the environment is all that it finds.
+    os.environ["ARTIFACT_STORE"] = options.store
+    os.environ["ARTIFACT_POLL_S"] = str(options.poll_s)
+    level = os.environ.get("LOG_LEVEL", "INFO")
+    Granian(
+        "recommender.service.app:create",
+        factory=True,
+        interface=Interfaces.ASGI,
+        address=options.host,
+        port=options.port,
+        workers=options.workers,
+        http=HTTPModes.http1,
+        websockets=False,
+        log_level=LogLevels(level.lower()),
+        log_dictconfig=logging_config(level),
+        respawn_failed_workers=True,
+        workers_kill_timeout=GRACE_S,
+    ).serve()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m recommender.service", description="The prediction service.")
+    store = os.environ.get("ARTIFACT_STORE", "")
+    parser.add_argument(
+        "--store", default=store, required=not store, help="folder or fsspec address of the models (ARTIFACT_STORE)"
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen at; the service asks for no token")
+    parser.add_argument("--port", type=int, default=8001)
+    parser.add_argument("--workers", type=int, default=1, help="processes, each with the arrays mapped, not copied")
+    parser.add_argument("--poll-s", type=float, default=2.0, help="seconds between looks for a new champion")
+    return parser
+
+
+if __name__ == "__main__":
+    main()
