@@ -20,7 +20,7 @@ class FaultyProxy(ThreadingHTTPServer):
     block_on_close = False
 
     def __init__(self, upstream: int) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__(("127.0.0.1", 0), Handler)
         self.upstream = upstream
         self.fault: Fault = in_order
         self.requests = 0  # that came in
@@ -44,7 +44,7 @@ class FaultyProxy(ThreadingHTTPServer):
         """A client that has given up is what the tests are about."""
 
 
-class _Handler(BaseHTTPRequestHandler):
+class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: FaultyProxy
 
@@ -53,7 +53,8 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         self.server.fault(self, body)
 
-    do_GET = do_POST
+    def do_GET(self) -> None:
+        self.do_POST()
 
     def passed_on(self, body: bytes) -> bytes:
         """The whole answer of the service, head and body."""
@@ -80,34 +81,34 @@ def answer_of(content: bytes, status: int = 200, media_type: str = "application/
 
 
 # --- Faults -----------------------------------------------------------------------------------------------------------
-Fault = Callable[[_Handler, bytes], None]
+Fault = Callable[[Handler, bytes], None]
 
 
-def in_order(handler: _Handler, body: bytes) -> None:
+def in_order(handler: Handler, body: bytes) -> None:
     handler.wfile.write(handler.passed_on(body))
 
 
-def silent(handler: _Handler, _body: bytes) -> None:
+def silent(handler: Handler, _body: bytes) -> None:
     """Takes the question, and never answers."""
     handler.server.over.wait()
     handler.hang_up()
 
 
-def hang_up(handler: _Handler, _body: bytes) -> None:
+def hang_up(handler: Handler, _body: bytes) -> None:
     handler.hang_up()
 
 
-def cut_in_the_body(handler: _Handler, body: bytes) -> None:
+def cut_in_the_body(handler: Handler, body: bytes) -> None:
     handler.wfile.write(handler.passed_on(body)[:-20])
     handler.hang_up()
 
 
-def cut_in_the_head(handler: _Handler, body: bytes) -> None:
+def cut_in_the_head(handler: Handler, body: bytes) -> None:
     handler.wfile.write(handler.passed_on(body)[:30])
     handler.hang_up()
 
 
-def drip(handler: _Handler, body: bytes) -> None:
+def drip(handler: Handler, body: bytes) -> None:
     """The right answer, byte by byte: in all it takes longer than anybody waits."""
     for byte in handler.passed_on(body):
         if handler.server.over.wait(DRIP_S):
@@ -115,7 +116,7 @@ def drip(handler: _Handler, body: bytes) -> None:
         handler.wfile.write(bytes([byte]))
 
 
-def drip_a_head_without_end(handler: _Handler, _body: bytes) -> None:
+def drip_a_head_without_end(handler: Handler, _body: bytes) -> None:
     handler.wfile.write(b"HTTP/1.1 200 OK\r\nX-Endless: ")
     while not handler.server.over.wait(DRIP_S):
         handler.wfile.write(b"x")
@@ -124,7 +125,7 @@ def drip_a_head_without_end(handler: _Handler, _body: bytes) -> None:
 def says(content: bytes, status: int = 200, media_type: str = "application/json") -> Fault:
     """Answers everything with this."""
 
-    def fault(handler: _Handler, _body: bytes) -> None:
+    def fault(handler: Handler, _body: bytes) -> None:
         handler.wfile.write(answer_of(content, status, media_type))
 
     return fault
@@ -133,7 +134,7 @@ def says(content: bytes, status: int = 200, media_type: str = "application/json"
 def rewritten(change: Callable[[bytes], bytes]) -> Fault:
     """The service's answer with another body."""
 
-    def fault(handler: _Handler, body: bytes) -> None:
+    def fault(handler: Handler, body: bytes) -> None:
         content = handler.passed_on(body).partition(b"\r\n\r\n")[2]
         handler.wfile.write(answer_of(change(content)))
 
@@ -144,7 +145,7 @@ def once(first: Fault) -> Fault:
     """A fault of the first request alone."""
     faults = [first]
 
-    def fault(handler: _Handler, body: bytes) -> None:
+    def fault(handler: Handler, body: bytes) -> None:
         (faults.pop() if faults else in_order)(handler, body)
 
     return fault
