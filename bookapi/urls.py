@@ -12,6 +12,7 @@ from bookapi.api.books import BookViewSet
 from bookapi.api.categories import CategoryViewSet
 from bookapi.api.changes import ChangeViewSet
 from bookapi.api.formats import EXPORTABLE
+from bookapi.api.recommendations import RecommendationViewSet
 
 handler400 = "bookapi.errors.bad_request"
 handler403 = "bookapi.errors.permission_denied"
@@ -22,6 +23,8 @@ api: list[URLPattern | URLResolver] = [
     # The busiest first: every address before the one that is asked for costs a microsecond.
     path("books/<int:book_id>", BookViewSet.as_view({"get": "retrieve"})),
     path("books", BookViewSet.as_view({"get": "list"}, renderer_classes=EXPORTABLE)),
+    path("books/<int:book_id>/recommendations", RecommendationViewSet.as_view({"get": "of_book"})),
+    path("recommendations", RecommendationViewSet.as_view({"post": "of_question"})),
     path("login", login.LoginAliasView.as_view()),
     path("auth/login", login.LoginView.as_view()),
     path("auth/refresh", login.RefreshView.as_view()),

@@ -186,15 +186,19 @@ def find(book_id: int, fields: tuple[str, ...]) -> Row | int:
     """
     rows = run(_detail_sql(fields, connection.vendor), (book_id,)) if book_id <= MAX_ID else []
     if not rows or rows[0][-2]:
-        raise Http404("There is no book with this id.")
+        raise no_such_book()
     row = rows[0]
     return row if row[-1] is None else int(row[-1])
+
+
+def no_such_book() -> Http404:
+    return Http404("There is no book with this id.")
 
 
 MAX_ID = 2**63 - 1
 
 
-def _moved(request: Request, survivor: int, suffix: str = "") -> HttpResponse:
+def moved(request: Request, survivor: int, suffix: str = "") -> HttpResponse:
     query = request.META.get("QUERY_STRING", "")
     path = request.path[: request.path.index("/books/") + len("/books/")]
     address = f"{base_url(request)}{path}{survivor}{suffix}"
@@ -329,7 +333,7 @@ class BookViewSet(ReadingViewSet):
         fields = DETAIL.read(request)["fields"]
         row = find(book_id, fields)
         if isinstance(row, int):
-            return _moved(request, row)
+            return moved(request, row)
         return _json(dumps(book_shape(fields).objects([row])[0]))
 
     @extend_schema(
@@ -344,7 +348,7 @@ class BookViewSet(ReadingViewSet):
         NOTHING.read(request)
         row = find(book_id, ("id",))
         if isinstance(row, int):
-            return _moved(request, row, "/history")
+            return moved(request, row, "/history")
         observed = PriceObservation.objects.filter(book=book_id).order_by("at", "id")
         rows = run(*compiled(observed.values_list("at", "price", "stock", "rating")))
         return _json(dumps({"book": book_id, "results": [observation(row) for row in rows]}))
