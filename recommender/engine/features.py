@@ -17,6 +17,7 @@ from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.preprocessing import normalize
 
 from recommender.engine import embeddings
+from recommender.engine.accents import unaccented
 from recommender.engine.corpus import Corpus
 from recommender.engine.errors import TooFewBooks
 from recommender.engine.names import names_in
@@ -317,7 +318,7 @@ def _reading(recipe: Recipe) -> dict[str, Any]:
     n-gram tokenization for European language text retrieval", find five to do as well as a stemmer.
     """
     pattern = rf"(?u)\b(\w{{2,{recipe.word_length}}})\w*" if recipe.word_length else r"(?u)\b\w\w+\b"
-    return {"strip_accents": "unicode", "sublinear_tf": True, "dtype": np.float32, "token_pattern": pattern}
+    return {"strip_accents": unaccented, "sublinear_tf": True, "dtype": np.float32, "token_pattern": pattern}
 
 
 def _vectorizer(
@@ -344,7 +345,7 @@ def _topics(words: csr_array, recipe: Recipe, *, large: bool) -> NDArray[np.floa
 
 def _whole_words(corpus: Corpus, recipe: Recipe, rows: NDArray[np.intp]) -> tuple[NDArray[np.str_], NDArray[np.int64]]:
     """All words of the books, in the order of the alphabet, and how many books have each."""
-    counter = CountVectorizer(strip_accents="unicode", binary=True, dtype=np.int32)
+    counter = CountVectorizer(strip_accents=unaccented, binary=True, dtype=np.int32)
     counts = csr_array(counter.fit_transform(_texts(corpus, recipe, rows)))
     return counter.get_feature_names_out().astype(np.str_), np.bincount(counts.indices, minlength=counts.shape[1])
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Container
+
+from recommender.engine.accents import unaccented
 
 # Two capitalised words, with initials between them; found at every place, so that three words give two pairs.
 _PAIR = re.compile(r"(?=\b([A-Z][a-zA-Z]+) (?:[A-Z]\.? )*([A-Z][a-zA-Z]+)\b)")
@@ -19,7 +20,5 @@ def names_in(text: str, common: Container[str]) -> tuple[str, ...]:
     >>> names_in("From the author of Carrie: Stephen King's classic", common={"the", "from"})
     ('stephen king',)
     """
-    decomposed = unicodedata.normalize("NFKD", text)
-    plain = "".join(c for c in decomposed if not unicodedata.combining(c)) if not text.isascii() else text
-    pairs = {(first.lower(), second.lower()) for first, second in _PAIR.findall(plain)}
+    pairs = {(first.lower(), second.lower()) for first, second in _PAIR.findall(unaccented(text))}
     return tuple(sorted(f"{a} {b}" for a, b in pairs if a not in common and b not in common))

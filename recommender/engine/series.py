@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-import unicodedata
+
+from recommender.engine.accents import unaccented
 
 _LONGEST = 500  # characters of a title that are looked at: the patterns take time by the square of it
 _NUMBER = r"(?:\d[\d.,–-]*|one|two|three|four|five|six|seven|eight|nine|ten|[ivx]+)"
@@ -37,6 +38,4 @@ def series_of(title: str) -> str:
 
 def _normalized(name: str) -> str:
     """Without what is in brackets within, like the "(Collected Editions)" of a series that is also told without."""
-    decomposed = unicodedata.normalize("NFKD", re.sub(r"\([^()]*\)", " ", name).casefold())
-    letters = "".join(c for c in decomposed if not unicodedata.combining(c))
-    return " ".join(re.findall(r"\w+", letters))
+    return " ".join(re.findall(r"\w+", unaccented(re.sub(r"\([^()]*\)", " ", name).casefold())))
