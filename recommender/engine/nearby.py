@@ -49,14 +49,17 @@ class Nearby:
         """The rows that share a column with the query, ascending."""
         return np.unique(self.sharing[np.unique(query.sparse.indices)].indices).astype(np.intp)
 
-    def pairs(self, features: Features, n: int) -> NDArray[np.intp]:
-        """(2, any): each query's place and a row that may be near it, n of which the index finds."""
+    def of_each(self, features: Features, n: int) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]:
+        """Each query's place, some n rows whose dense part is near its own, and the product of the dense parts."""
         matches = self.index.search(features.dense, n)
         assert isinstance(matches, BatchMatches)  # noqa: S101 - several questions have several answers
         asked, place = np.nonzero(np.arange(matches.keys.shape[1]) < matches.counts[:, np.newaxis])
+        return asked, matches.keys[asked, place].astype(np.intp), 1 - matches.distances[asked, place]
+
+    def sharers_of_each(self, features: Features) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Each query's place, and the rows that share a column with it."""
         shared = (features.sparse @ self.sharing).tocoo()
-        near = np.stack([asked, matches.keys[asked, place].astype(np.intp)])
-        return np.concatenate([near, np.stack(shared.coords)], axis=1)
+        return shared.row, shared.col
 
     def save(self, folder: Path) -> None:
         self.index.save(folder / INDEX)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
+from scipy.sparse import coo_array, csr_array
 
 from recommender.engine.coreads import CoReads, blended
 from recommender.engine.features import Progress
@@ -88,20 +88,30 @@ def _add(block: NDArray[np.float32], product: csr_array) -> None:
 
 def _through_index(vectors: Vectors, nearby: Nearby, coreads: CoReads | None, weight: float, k: int) -> Iterator[Block]:
     """Candidates are what the index finds, who shares a series or an author, and what readers read; all are scored."""
-    for start, end in _spans(len(vectors), ROWS_AT_A_TIME):
-        pairs = nearby.pairs(vectors.features(slice(start, end)), k + 1)
-        read = coreads.scores[start:end].tocoo() if coreads else None
-        if read is not None:
-            pairs = np.concatenate([pairs, np.stack(read.coords)], axis=1)
-        asked, found = np.divmod(np.unique(pairs[0] * len(vectors) + pairs[1]), len(vectors))
-        asked, found = asked[found != asked + start], found[found != asked + start]
-        together = np.zeros(len(asked), np.float32)
-        if read is not None:
-            together[np.searchsorted(asked * len(vectors) + found, read.row * len(vectors) + read.col)] = read.data
-        scores = blended(vectors.content_of_pairs(asked + start, found), together, weight)
+    n = len(vectors)
+    for start, end in _spans(n, ROWS_AT_A_TIME):
+        features = vectors.features(slice(start, end))
+        asked, found, products = nearby.of_each(features, k + 1)
+        near = asked * n + found
+        asked, found = nearby.sharers_of_each(features)
+        read = coreads.scores[start:end].tocoo() if coreads else coo_array((0, 0), dtype=np.float32)
+        together = read.row.astype(np.intp) * n + read.col
+        pairs = np.unique(np.concatenate([near, asked.astype(np.intp) * n + found, together]))
+        asked, found = np.divmod(pairs, n)
+
+        dense = np.full(len(pairs), np.nan, np.float32)
+        dense[np.searchsorted(pairs, near)] = products
+        unseen = np.isnan(dense)
+        dense[unseen] = vectors.dense_of_pairs(asked[unseen] + start, found[unseen])
+        content = dense + vectors.sparse_of_pairs(asked + start, found)
+        of_readers = np.zeros(len(pairs), np.float32)
+        of_readers[np.searchsorted(pairs, together)] = read.data
+        scores = blended(content, of_readers, weight)
+
+        scores[found == asked + start] = -1  # below every score: no book is its own neighbor
         order = np.lexsort((found, -scores, asked))
         rank = np.arange(len(order)) - np.searchsorted(asked, asked)  # `asked` ascends before and after
-        kept = rank < k
+        kept = (rank < k) & (scores[order] >= 0)
         place = (asked[kept], rank[kept])
         rows = np.full((end - start, k), -1, np.int32)
         their_scores = np.zeros((end - start, k), np.float32)

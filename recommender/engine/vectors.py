@@ -59,11 +59,12 @@ class Vectors:
             scores += (self.sparse if rows is None else self.sparse[rows]) @ sparse
         return scores
 
-    def content_of_pairs(self, left: Rows, right: Rows) -> NDArray[np.float32]:
-        """Content scores of the books `left[i]` and `right[i]`."""
-        dense = np.einsum("ij,ij->i", self.dense[left], self.dense[right], dtype=np.float32)
-        sparse = self.sparse[left].multiply(self.sparse[right]).sum(axis=1)
-        return np.asarray(dense + sparse, np.float32)
+    def dense_of_pairs(self, left: Rows, right: Rows) -> NDArray[np.float32]:
+        """The dense part of the content scores of the books `left[i]` and `right[i]`."""
+        return np.asarray(np.einsum("ij,ij->i", self.dense[left], self.dense[right], dtype=np.float32))
+
+    def sparse_of_pairs(self, left: Rows, right: Rows) -> NDArray[np.float32]:
+        return np.asarray(self.sparse[left].multiply(self.sparse[right]).sum(axis=1), np.float32)
 
     def likeness(self, rows: Rows) -> NDArray[np.float32]:
         """(len(rows), len(rows)): content scores of the books with each other."""
