@@ -26,6 +26,7 @@ from catalog import stats
 from catalog.memo import Memo
 from catalog.models import Book
 from catalog.revision import current_revision
+from recommender.client import recommender
 
 logger = logging.getLogger(__name__)
 
@@ -119,7 +120,7 @@ def facts() -> dict[str, Any]:
         "books": listed_books(revision),
         "last_crawl": crawl
         and {"run": crawl.run, "shop": crawl.shop, "finished_at": crawl.finished_at, "outcome": crawl.outcome},
-        "model_version": None,
+        "model_version": recommender().version(),
         "revision": revision,
     }
 

@@ -77,7 +77,7 @@ def recommender() -> Recommender:
 
 def _new() -> Recommender:
     if not settings.RECOMMENDER_URL:
-        return InProcess(settings.ARTIFACT_STORE, settings.ARTIFACT_POLL_S)
+        return InProcess(settings.ARTIFACT_STORE, settings.RECOMMENDER_DEADLINE_S, settings.ARTIFACT_POLL_S)
     breaker = Breaker(settings.RECOMMENDER_FAILURES, settings.RECOMMENDER_PAUSE_S)
     return OverHTTP(settings.RECOMMENDER_URL, breaker, settings.RECOMMENDER_DEADLINE_S, settings.ARTIFACT_POLL_S)
 
@@ -93,7 +93,8 @@ def forget() -> None:
 class InProcess:
     """The champion of the artifact store, in memory here."""
 
-    def __init__(self, store: str, poll_s: float) -> None:
+    def __init__(self, store: str, deadline_s: float, poll_s: float) -> None:
+        self._deadline_s = deadline_s
         self._serving: Serving | None = None
         self._looked = threading.Event()  # whether a model that was there at the start has been loaded
         threading.Thread(target=self._begin, args=(store, poll_s), name="recommender-start", daemon=True).start()
@@ -109,8 +110,7 @@ class InProcess:
             self._looked.set()
 
     def ask(self, question: Question, by: float) -> Answer:
-        self._looked.wait(max(0.0, by - time.monotonic()))
-        engine = self._engine()
+        engine = self._engine(by - time.monotonic())
         if engine is None:
             raise RecommenderUnavailable("There is no model yet.")
         try:
@@ -122,11 +122,12 @@ class InProcess:
             logger.exception("recommender failed", extra={"version": engine.version})
             raise RecommenderUnavailable(f"The model failed: {type(error).__name__}.") from error
 
-    def _engine(self) -> Engine | None:
+    def _engine(self, seconds: float) -> Engine | None:
+        self._looked.wait(max(0.0, seconds))
         return self._serving.engine() if self._serving else None
 
     def version(self) -> str | None:
-        engine = self._engine()
+        engine = self._engine(self._deadline_s)
         return engine.version if engine else None
 
     def close(self) -> None:

@@ -27,9 +27,9 @@ from recommender.engine.errors import UnknownBook
 from recommender.models import Pin
 from recommender.service.questions import Question, Text
 
-#: Where no filter is narrow, the model is asked for so many times the books that are wanted: most of them will do.
-#: Every result costs it 20 microseconds for its reasons, and as much again on its way through HTTP.
-SHALLOW = 3
+#: Where no filter is narrow, the model is asked for so many times the books that are wanted: most of them will do, and
+#: each costs it 20 microseconds for its reasons alone.
+SHALLOW = 2
 #: Then for so many: as many as it keeps for every book.
 DEEP = 100
 #: Books that are named to the model at once, if the filters leave no more than these.
@@ -164,7 +164,8 @@ def _by_model(
     if wanted.is_narrowed and len(allow := _ids(wanted.books, NARROW + 1)) <= NARROW:
         answer = conversation.ask(wanted.limit, exclude, wanted.diversity, allow)
         return answer, _rows(wanted, _named(answer, pinned))
-    for k in sorted({SHALLOW * wanted.limit, max(DEEP, SHALLOW * wanted.limit)}):
+    twice = SHALLOW * wanted.limit
+    for k in sorted({max(wanted.limit, min(twice, DEEP)), max(twice, DEEP)}):
         answer = conversation.ask(k, exclude, wanted.diversity)
         rows = _rows(wanted, _named(answer, pinned))
         if len(rows) >= wanted.limit or len(answer.neighbors) < k:  # enough; or all that the model knows

@@ -10,6 +10,7 @@ import pytest
 from django.test import Client
 from pytest_django import DjangoAssertNumQueries
 
+from bookapi import health
 from catalog.curation import merge
 from catalog.models import Book
 from recommender import recommending
@@ -123,7 +124,7 @@ def test_the_number_of_queries_is_that_of_a_small_answer(
     reader: Client, library: list[Book], model: str, django_assert_num_queries: DjangoAssertNumQueries
 ) -> None:
     of(reader, library[0])  # the model is loaded, statements are written
-    for limit in (2, 90):
+    for limit in (2, 60):
         with django_assert_num_queries(4):  # revision, pins, the book, the books that may be shown
             of(reader, library[0], limit=limit)
     with django_assert_num_queries(5):  # and which books the filter leaves
@@ -371,6 +372,13 @@ def test_a_store_that_is_no_store_is_no_failure_of_the_answer(
     for store in (str(tmp_path / "file"), "nosuchprotocol://bucket/models"):
         settings.ARTIFACT_STORE = store
         assert of(reader, library[0])["source"] == "fallback"
+
+
+@pytest.mark.usefixtures("library")
+def test_health_tells_which_model_is_served(settings: Any) -> None:
+    assert health.facts()["model_version"] is None
+    version = train(settings)
+    assert health.facts()["model_version"] == version
 
 
 # --- Conditional reads ------------------------------------------------------------------------------------------------

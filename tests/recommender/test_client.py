@@ -86,7 +86,7 @@ def patiently(client: Recommender, question: Question = BOOK) -> Answer:
 def test_the_service_answers_what_the_engine_in_process_answers(
     store: Store, client: OverHTTP, question: Question
 ) -> None:
-    here = InProcess(store.url, poll_s=60)
+    here = InProcess(store.url, 30.0, poll_s=60.0)
     try:
         one, other = patiently(here, question), patiently(client, question)
     finally:
@@ -103,14 +103,14 @@ def test_a_book_that_the_model_does_not_know_is_told_from_a_service_that_is_not_
 ) -> None:
     with pytest.raises(UnknownBook):
         patiently(client, Question(book=999_999))
-    here = InProcess(store.url, poll_s=60)
+    here = InProcess(store.url, 30.0, poll_s=60.0)
     with pytest.raises(UnknownBook):
         patiently(here, Question(book=999_999))
     here.close()
 
 
 def test_without_a_model_there_is_no_answer(tmp_path: Path) -> None:
-    here = InProcess(str(tmp_path), poll_s=60)
+    here = InProcess(str(tmp_path), 30.0, poll_s=60.0)
     assert here.version() is None
     with pytest.raises(RecommenderUnavailable, match="no model"):
         patiently(here)
@@ -118,8 +118,7 @@ def test_without_a_model_there_is_no_answer(tmp_path: Path) -> None:
 
 
 def test_both_tell_the_version_that_is_served(store: Store, client: OverHTTP) -> None:
-    here = InProcess(store.url, poll_s=60)
-    patiently(here)
+    here = InProcess(store.url, 30.0, poll_s=60.0)
     assert client.version() == here.version() == store.champion()
     here.close()
 
