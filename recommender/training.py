@@ -122,8 +122,11 @@ def _train(row: ModelVersion, content_only: bool, steps: Steps) -> Trained:
         previous = served.engine if served else None
         assessment = assessment_of(engine, corpus, told, questions, previous)
         metrics = report(assessment, baseline_scores(corpus, told, questions))
+        scores = assessment.scores
+        per_query = {"per_query": scores.per_query(corpus.ids)} if scores else {}
     with steps("publish"):
-        row.version = Store(settings.ARTIFACT_STORE).publish(engine, revision=row.revision, metrics=metrics)
+        store = Store(settings.ARTIFACT_STORE)
+        row.version = store.publish(engine, revision=row.revision, metrics={**metrics, **per_query})
     row.state, row.kind = ModelVersion.State.CANDIDATE, _kind(row, served)
     row.data_fingerprint = corpus.fingerprint()
     row.n_books, row.n_readers = len(corpus), readings.n_readers if readings else 0
