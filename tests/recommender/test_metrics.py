@@ -54,6 +54,12 @@ def test_ndcg_recall_and_reciprocal_rank_worked_out_by_hand() -> None:
     assert metrics.reciprocal_rank(lists, truth) == pytest.approx([1 / 2])
 
 
+def test_a_book_listed_again_brings_nothing_again() -> None:
+    truth = truth_of_grades({5: 0.6, 7: 0.3})
+
+    assert all_of(truth, lists_of([5, 5, 5])) == pytest.approx(all_of(truth, lists_of([5])))
+
+
 def test_a_book_after_the_last_place_that_counts_brings_nothing() -> None:
     truth = truth_of_grades({30: 1.0})
     others = list(range(1, 20))
@@ -123,10 +129,11 @@ def test_equally_popular_books_share_a_percentile() -> None:
 
 
 def test_popularity_is_unknown_without_enough_books_with_readers() -> None:
-    lists = np.array([[0, 1]], np.int32)
+    unread, read = np.array([[0, 1]], np.int32), np.array([[2, 3]], np.int32)
 
-    assert metrics.popularity_percentile(lists, np.array([0] * 2 + [3] * 99, np.int64)) is None
-    assert metrics.popularity_percentile(lists, np.array([0] * 2 + [3] * 100, np.int64)) is None
+    assert metrics.popularity_percentile(read, np.array([0] * 2 + [3] * 99, np.int64)) is None
+    assert metrics.popularity_percentile(read, np.array([0] * 2 + [3] * 100, np.int64)) == pytest.approx(0.5)
+    assert metrics.popularity_percentile(unread, np.array([0] * 2 + [3] * 100, np.int64)) is None
 
 
 def test_a_list_is_full_with_all_other_books_of_a_small_catalogue() -> None:
@@ -187,10 +194,10 @@ def test_without_labels_nothing_is_said_of_them() -> None:
 def test_churn_compares_books_and_not_rows() -> None:
     old_ids, new_ids = np.array([10, 20, 30], np.int64), np.array([5, 10, 20, 30], np.int64)
     old = np.array([[1, 2], [0, 2], [0, 1]], np.int32)
-    new = np.array([[1, 2], [2, 3], [3, 0], [0, -1]], np.int32)
+    new = np.array([[1, 2], [2, 3], [3, 0], [1, -1]], np.int32)
 
-    # 10 keeps 20 and 30; 20 keeps 30 and gets 5; 30 gets 5 and has no second; 5 is new itself.
-    assert metrics.churn(old_ids, old, new_ids, new) == pytest.approx(2 / 5)
+    # 10 keeps 20 and 30; 20 keeps 30 and gets 5; 30 keeps 10 and has no second; 5 is new itself.
+    assert metrics.churn(old_ids, old, new_ids, new) == pytest.approx(1 / 5)
     assert metrics.churn(old_ids, old, old_ids, old) == 0
 
 
