@@ -15,13 +15,10 @@ from catalog.curation import merge
 from catalog.models import Book
 from recommender import recommending
 from recommender.client import forget
-from recommender.engine.artifact import Store
 from recommender.engine.engine import Engine
-from recommender.engine.recipes import recipe
 from recommender.models import Pin
-from recommender.training import corpus_from_catalogue
-from tests.factories import change_book, make_book, make_category, save_books, unsaved_book
-from tests.recommender.trained import corpus_of
+from tests.factories import change_book, make_book
+from tests.recommender.library import make_library, train_champion
 
 API = "/api/v1"
 ANY = {"in_stock": "any"}
@@ -38,29 +35,12 @@ def _no_model_yet(settings: Any, tmp_path: Path) -> Iterator[None]:
 
 @pytest.fixture
 def library(db: None) -> list[Book]:
-    """120 books on four shelves, 30 each, whose texts are of the words of their shelf; every sixth is out of stock."""
-    corpus = corpus_of(120)
-    shelves = {name: make_category(name) for name in set(corpus.categories)}
-    return save_books(
-        unsaved_book(
-            upc=corpus.upcs[i],
-            title=corpus.titles[i],
-            description=corpus.descriptions[i],
-            category=shelves[corpus.categories[i]],
-            authors=list(corpus.authors[i]),
-            price=f"{10 + i % 30}.50",
-            rating=i % 5 + 1,
-            stock=0 if i % 6 == 5 else 3,
-        )
-        for i in range(120)
-    )
+    return make_library()
 
 
 def train(settings: Any) -> str:
     """A model of the catalogue as it is now, served from the next question on."""
-    store = Store(settings.ARTIFACT_STORE)
-    version = store.publish(Engine.train(corpus_from_catalogue(), recipe("s")), revision=1, metrics={})
-    store.set_champion(version)
+    version = train_champion(settings.ARTIFACT_STORE)
     forget()
     return version
 

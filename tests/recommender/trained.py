@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 import requests
-from recommender.engine.artifact import Store
-from recommender.engine.engine import Engine
 
 from bookapi.processes import Child
 from bookapi.serving import free_port
+from recommender.engine.artifact import Store
 from recommender.engine.corpus import Corpus
+from recommender.engine.engine import Engine
 from recommender.engine.recipes import recipe
 
 ROOT = Path(__file__).parents[2]
@@ -55,9 +55,12 @@ def publish(store: Store, corpus: Corpus, name: str = "s") -> str:
 
 
 @contextmanager
-def prediction_service(store: str | Path, log: Path, *, poll_s: float = 0.1, wait: bool = True) -> Iterator[str]:
+def prediction_service(
+    store: str | Path, log: Path, *, poll_s: float = 0.1, wait: bool = True, port: int = 0
+) -> Iterator[str]:
     """The address of a prediction service: a real process, over the store."""
-    url = f"http://127.0.0.1:{(port := free_port())}"
+    port = port or free_port()
+    url = f"http://127.0.0.1:{port}"
     command = [sys.executable, "-m", "recommender.service", f"--store={store}", f"--port={port}", f"--poll-s={poll_s}"]
     with log.open("wb") as output, Child("service", command, stdout=output, stderr=output, cwd=ROOT) as child:
         until_answered(f"{url}/health/{'ready' if wait else 'live'}", child, log)
