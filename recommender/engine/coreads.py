@@ -16,7 +16,7 @@ from recommender.engine.recipes import Recipe
 MIN_IN_COMMON = 2  # readers: the shelf of one says nothing
 SHRINKAGE = 10.0  # readers: a cosine that rests on c of them counts c / (c + 10)
 NEAREST = 10  # books whose co-reads a book shares in
-SHARED_IN = 0.3  # weight of those beside the book's own
+SHARED_IN = 0.4  # weight of those beside the book's own
 KEPT = 200  # books per book
 MOST_BOOKS = 2_000  # per reader: whoever has more is no reader, and would cost the square of it
 PAIRS_AT_A_TIME = 20_000_000  # at most so many are held, some 0.5 GB
