@@ -263,4 +263,4 @@ def test_half_of_the_real_readers_tell_what_the_other_half_read() -> None:
     fit = fit_of(real_readers.corpus(), recipe("s"))
 
     assert ndcg_of(questions, lambda _: fit(None)) == pytest.approx(0.195, abs=0.02)
-    assert ndcg_of(questions, fit) == pytest.approx(0.45, abs=0.03)
+    assert ndcg_of(questions, fit) > 0.42  # a plain blend gives .45; ways to blend get better
