@@ -34,7 +34,7 @@ from recommender.registry import (
 from recommender.training import TrainingFailed, corpus_from_catalogue, train
 from tests.bookapi.logins import all_at_once
 from tests.factories import make_book, make_books
-from tests.recommender.library import make_library, make_readers, promoted, trained
+from tests.recommender.trainings import make_readers, make_shelves, promoted, trained
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("store")]
 
@@ -82,7 +82,7 @@ def test_one_query_reads_any_number_of_books(number: int, django_assert_num_quer
 
 # --- What is left behind ----------------------------------------------------------------------------------------------
 def test_a_training_publishes_a_candidate_with_its_figures_and_serves_nothing(store: str) -> None:
-    books = make_library()
+    books = make_shelves()
     make_readers(books)
     row = trained().row
     row.refresh_from_db()
@@ -104,27 +104,27 @@ def test_a_training_publishes_a_candidate_with_its_figures_and_serves_nothing(st
 
 
 def test_content_alone_can_be_trained_on_and_is_judged_by_the_same_readers() -> None:
-    make_readers(make_library())
+    make_readers(make_shelves())
     row = trained(content_only=True).row
     assert row.n_readers == 0
     assert row.metrics["n_queries"] > 0
 
 
 def test_without_enough_readers_there_are_proxies_and_no_figures() -> None:
-    make_readers(make_library(), n=4)
+    make_readers(make_shelves(), n=4)
     row = trained().row
     assert (row.metrics["metrics"], row.metrics["baselines"]) == ({}, {})
     assert row.metrics["proxies"]["same_category_precision@10"] > 0.8
 
 
 def test_a_second_version_is_told_how_much_moved_since_the_champion() -> None:
-    make_library()
+    make_shelves()
     promoted()
     assert trained().row.metrics["proxies"]["churn@10"] == 0
 
 
 def test_progress_is_told_step_by_step() -> None:
-    make_library()
+    make_shelves()
     told: list[tuple[str, int, int]] = []
     trained(progress=lambda *step: told.append(step))
     steps = [step for step, done, total in told if done == total == 1]
@@ -144,7 +144,7 @@ def test_a_training_without_books_fails_and_says_why() -> None:
 
 
 def test_a_full_disk_fails_the_training_and_the_champion_stays(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    make_library()
+    make_shelves()
     champion = promoted()
 
     def full(*_: Any) -> None:
@@ -161,7 +161,7 @@ def test_a_full_disk_fails_the_training_and_the_champion_stays(store: str, monke
 
 
 def test_an_interrupted_training_has_failed(monkeypatch: pytest.MonkeyPatch) -> None:
-    make_library()
+    make_shelves()
 
     def interrupt(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
@@ -174,7 +174,7 @@ def test_an_interrupted_training_has_failed(monkeypatch: pytest.MonkeyPatch) -> 
 
 # --- One at a time ----------------------------------------------------------------------------------------------------
 def test_a_training_whose_process_was_killed_is_marked_failed_at_the_next_start(store: str) -> None:
-    make_library()
+    make_shelves()
     champion = promoted()
     killed = start_training()
     ModelVersion.objects.filter(pk=killed.pk).update(pid=dead_pid(), host=socket.gethostname())
@@ -221,7 +221,7 @@ def test_a_training_is_adopted_by_one_living_process() -> None:
 
 
 def test_a_training_that_ended_is_not_failed_afterwards() -> None:
-    make_library()
+    make_shelves()
     row = trained().row
     assert not fail_training(row.pk, "The process ended with code 0.")
     row.refresh_from_db()
@@ -238,7 +238,7 @@ def test_a_training_under_way_is_heard_of(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_without_a_recipe_the_champions_is_trained() -> None:
-    make_library()
+    make_shelves()
     assert start_training().recipe == DEFAULT
     fail_training(ModelVersion.objects.get().pk, "-")
     promoted("s")
