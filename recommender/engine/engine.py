@@ -68,7 +68,7 @@ class Together:
 NOBODY = Together(np.zeros(0, np.int32), np.zeros(0, np.float32), np.zeros(0, np.int32))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Engine:
     """Everything that is needed to answer. Never changes, so that any number of threads may ask it."""
 

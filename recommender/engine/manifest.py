@@ -15,7 +15,7 @@ from recommender.engine.errors import DamagedArtifact, ForeignArtifact
 MANIFEST = "manifest.json"
 FORMAT = 1  # of the artifact: raised when an older reader would misread a newer folder
 #: Whose files, or whose arithmetic, the artifact depends on. Another major version may read them otherwise.
-LIBRARIES = ("numpy", "scipy", "scikit-learn", "skops", "usearch")
+LIBRARIES = ("numpy", "scipy", "scikit-learn", "usearch")
 
 
 def libraries() -> dict[str, str]:

@@ -15,6 +15,8 @@ def best(scores: NDArray[np.float32], k: int) -> NDArray[np.intp]:
     leaves little to sort; where the bound turns out too high, the row is partitioned after all.
     """
     n = len(scores)
+    if k <= 0:
+        return np.zeros(0, np.intp)
     if n <= k:
         return np.argsort(-scores, kind="stable")
     in_sample = 2 * k // STRIDE + 16

@@ -92,8 +92,10 @@ class Facts:
         if readers >= FEWEST_READERS:
             reasons.append(Reason("readers", f"{readers} readers of this book also read it"))
         reasons += [Reason("category", name) for name in sorted(query.categories & other.categories)]
-        if words := [term for term in query.words if term in other.words][:MOST_WORDS]:
-            reasons.append(Reason("words", ", ".join(self.vocabulary[term] for term in words)))
+        said = {word for reason in reasons for word in reason.detail.casefold().split()}
+        shared = (self.vocabulary[term] for term in query.words if term in other.words)
+        if words := [word for word in shared if word not in said][:MOST_WORDS]:
+            reasons.append(Reason("words", ", ".join(words)))
         if not reasons:
             unnamed = "similar vocabulary" if score > 0 else "nothing in common: no nearer book was asked for"
             reasons.append(Reason("words", unnamed))
