@@ -69,7 +69,7 @@ def judged(trained: Trained) -> judgement.Decision:
         return judgement.decide("first", trained.assessment)
     scores = scores_of(served.engine, trained.corpus, trained.questions)
     case: judgement.Case = "refresh" if trained.row.kind == ModelVersion.Kind.REFRESH else "new_recipe"
-    return judgement.decide(case, trained.assessment, Assessment(scores, {}, {}))
+    return judgement.decide(case, trained.assessment, Assessment(scores, served.row.metrics.get("guards", {}), {}))
 
 
 # --- By hand ----------------------------------------------------------------------------------------------------------

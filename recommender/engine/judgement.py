@@ -11,8 +11,6 @@ from recommender.engine.significance import Gain
 
 Case = Literal["new_recipe", "refresh", "first"]
 
-GUARDS = ("exactly_10", "self_neighbors", "duplicates", "coverage@10", "popularity_percentile@10", "latency_p99_ms")
-
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -20,7 +18,7 @@ class Limits:
 
     gain: float = 0.005  # that a new recipe has to bring
     p: float = 0.05  # one-sided, that it has to stay below
-    loss: float = 0.01  # that a refresh may have had at worst: newer data is worth that risk
+    loss: float = 0.01  # that a refresh may have had at worst, newer data being worth that risk; of guards likewise
     queries: int = 30  # fewer are no truth: 30 show a gain of .06, 240 one of .02
     coverage: float = 0.98
     popularity: tuple[float, float] = (0.45, 0.58)
@@ -42,10 +40,11 @@ def decide(
 ) -> Decision:
     """Promote, refuse, or leave it to a person.
 
-    A *first* model needs the guards. A *new recipe* must be better than the champion; without truth nobody can tell, so
-    a person has to. A *refresh* is the champion's recipe on newer data, of which the champion knows nothing: it must
-    not be worse, and without truth the guards have to do. Raises ValueError when the two were judged by different
-    truths, or when the case needs a champion and there is none.
+    A *first* model needs the guards that tell a broken one; it may narrow the choice or lean to what is popular, since
+    without it nothing is recommended at all. A *new recipe* must be better than the champion; without truth nobody can
+    tell, so a person has to. A *refresh* is the champion's recipe on newer data, of which the champion knows nothing:
+    it must not be worse, and without truth the guards have to do. Raises ValueError when the two were judged by
+    different truths, or when the case needs a champion and there is none.
     """
     if case != "first" and champion is None:
         raise ValueError(f"A {case} is judged against a champion.")
@@ -53,7 +52,9 @@ def decide(
     ours, theirs = challenger.scores, champion.scores if champion else None
     gain = ours.gain_over(theirs) if case != "first" and ours and theirs else None
     promote, why = _verdict(case, gain, limits)
-    broken = list(_broken(challenger, limits))
+    broken = list(_defects(challenger.guards, limits))
+    if champion:
+        broken += _lapses(challenger, champion, limits)
     if broken:
         promote = False
         why = "A guard does not hold."
@@ -94,22 +95,34 @@ def _verdict(case: Case, gain: Gain | None, limits: Limits) -> tuple[bool | None
     )
 
 
-def _broken(challenger: Assessment, limits: Limits) -> Iterator[str]:
-    """A sentence for each guard that does not hold. What was not measured does not fail."""
-    full, own, twice, coverage, popularity, latency = (challenger.guards.get(name) for name in GUARDS)
-    low, high = limits.popularity_with_readers if challenger.with_readers else limits.popularity
+def _defects(guards: Mapping[str, float | None], limits: Limits) -> Iterator[str]:
+    """A sentence for each guard without which a model is broken. What was not measured does not fail."""
+    full, own, twice, latency = map(guards.get, ("exactly_10", "self_neighbors", "duplicates", "latency_p99_ms"))
     if full is not None and full < 1:
         yield f"Only {full:.2%} of the books have as many neighbors as were asked for."
     if own:
         yield f"Neighbors of themselves: {own:.0f} books."
     if twice:
         yield f"Listed twice: {twice:.0f} of the neighbors."
-    if coverage is not None and coverage < limits.coverage:
-        yield f"Only {coverage:.2%} of the books are ever recommended; {limits.coverage:.0%} have to be."
-    if popularity is not None and not low <= popularity <= high:
-        yield f"The mean popularity percentile is {popularity:.3f}, outside of {low} to {high}."
     if latency is not None and latency > limits.latency_ms:
         yield f"One answer in a hundred takes over {latency:.1f} ms; {limits.latency_ms:g} ms are allowed."
+
+
+def _lapses(challenger: Assessment, champion: Assessment, limits: Limits) -> Iterator[str]:
+    """A sentence for each guard of breadth that does not hold, and that the champion keeps better.
+
+    A catalogue may be such that no model reaches them; its champion must not grow old for that.
+    """
+    popular = limits.popularity_with_readers if challenger.with_readers else limits.popularity
+    for name, (low, high) in {"coverage@10": (limits.coverage, 1.0), "popularity_percentile@10": popular}.items():
+        figure, lapse = challenger.guards.get(name), _outside(champion.guards.get(name), low, high)
+        if _outside(figure, low, high) > (lapse + limits.loss if lapse else 0.0):
+            yield f"{name} is {figure:.4f}; {low} to {high} is wanted."
+
+
+def _outside(figure: float | None, low: float, high: float) -> float:
+    """How far a figure is out of its range; what was not measured is within."""
+    return 0.0 if figure is None else max(low - figure, figure - high, 0.0)
 
 
 def _ndcg(scores: Scores) -> dict[str, float]:

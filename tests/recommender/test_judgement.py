@@ -108,10 +108,12 @@ BROKEN: list[tuple[dict[str, float | None], str]] = [
     ({"exactly_10": 0.999}, "Only 99.90% of the books"),
     ({"self_neighbors": 2.0}, "Neighbors of themselves: 2 books."),
     ({"duplicates": 1.0}, "Listed twice: 1 of the neighbors."),
-    ({"coverage@10": 0.9799}, "Only 97.99% of the books are ever recommended"),
-    ({"popularity_percentile@10": 0.44}, "popularity percentile is 0.440"),
-    ({"popularity_percentile@10": 0.59}, "popularity percentile is 0.590"),
     ({"latency_p99_ms": 20.1}, "over 20.1 ms"),
+]
+NARROW: list[tuple[dict[str, float | None], str]] = [
+    ({"coverage@10": 0.9799}, "coverage@10 is 0.9799; 0.98 to 1.0 is wanted."),
+    ({"popularity_percentile@10": 0.44}, "popularity_percentile@10 is 0.4400"),
+    ({"popularity_percentile@10": 0.59}, "popularity_percentile@10 is 0.5900"),
 ]
 
 
@@ -122,6 +124,27 @@ def test_a_broken_guard_refuses_whatever_was_gained(case: Case, guards: dict[str
 
     assert decision.promote is False
     assert why in decision.reason
+
+
+@pytest.mark.parametrize("case", ["refresh", "new_recipe"])
+@pytest.mark.parametrize(("guards", "why"), NARROW)
+def test_a_narrower_choice_than_the_champions_is_refused(case: Case, guards: dict[str, float | None], why: str) -> None:
+    decision = decide(case, version([0.9] * 50, **guards), version([0.1] * 50))
+
+    assert decision.promote is False
+    assert why in decision.reason
+
+
+@pytest.mark.parametrize(("guards", "_why"), NARROW)
+def test_a_first_model_may_be_narrow_since_without_it_there_is_none(guards: dict[str, float | None], _why: str) -> None:
+    assert decide("first", version(**guards)).promote is True
+
+
+def test_a_champion_that_is_narrow_itself_does_not_grow_old_for_that() -> None:
+    champion = version([0.1] * 50, **{"coverage@10": 0.9})
+
+    assert decide("refresh", version([0.1] * 50, **{"coverage@10": 0.895}), champion).promote is True
+    assert decide("refresh", version([0.1] * 50, **{"coverage@10": 0.889}), champion).promote is False
 
 
 def test_several_broken_guards_are_all_named() -> None:
@@ -140,8 +163,10 @@ def test_what_was_not_measured_does_not_refuse_and_is_said(name: str) -> None:
 
 
 def test_a_version_that_learned_from_readers_may_lean_to_what_is_read_much() -> None:
-    assert decide("first", version(with_readers=True, **{"popularity_percentile@10": 0.65})).promote is True
-    assert decide("first", version(with_readers=True, **{"popularity_percentile@10": 0.8})).promote is False
+    champion = version([0.1] * 50)
+    for percentile, promote in ((0.65, True), (0.8, False)):
+        challenger = version([0.1] * 50, with_readers=True, **{"popularity_percentile@10": percentile})
+        assert decide("refresh", challenger, champion).promote is promote
 
 
 def test_the_champion_need_not_hold_the_guards() -> None:
@@ -149,7 +174,8 @@ def test_the_champion_need_not_hold_the_guards() -> None:
 
 
 def test_the_limits_can_be_others() -> None:
-    assert decide("first", version(**{"coverage@10": 0.9}), limits=Limits(coverage=0.8)).promote is True
+    challenger = version([0.1] * 50, **{"coverage@10": 0.9})
+    assert decide("refresh", challenger, version([0.1] * 50), limits=Limits(coverage=0.8)).promote is True
 
 
 def test_a_reason_holds_its_figures_and_what_so_many_queries_can_show() -> None:
