@@ -1,6 +1,6 @@
 # Everything a person does with a checkout. `make` alone lists it.
 .DEFAULT_GOAL := help
-.PHONY: help setup run serve crawl test lint bench schema requirements clean
+.PHONY: help setup run serve crawl train test lint bench schema requirements clean
 
 PORT ?= 8000
 ARGS ?=
@@ -22,7 +22,7 @@ help: ## List what can be made
 
 setup: .venv/dev.stamp ## Install everything, the tools of development too, into .venv
 
-run: .venv/base.stamp ## Serve, and fill the catalogue from a shop: PORT=8000, ARGS="--practice", ARGS="--no-crawl"
+run: .venv/base.stamp ## Serve, fill the catalogue from a shop, train the recommender: PORT=8000, ARGS="--practice", ARGS="--no-crawl"
 	$(PY) manage.py quickstart --port $(PORT) $(ARGS)
 
 serve: .venv/base.stamp ## Serve alone, log lines on the terminal: PORT=8000, ARGS="--host 0.0.0.0"
@@ -32,6 +32,10 @@ serve: .venv/base.stamp ## Serve alone, log lines on the terminal: PORT=8000, AR
 crawl: .venv/base.stamp ## Read the configured shop: ARGS="-a limit=20", ARGS="-a resume=7"
 	$(PY) manage.py migrate --no-input --verbosity 0
 	$(PY) -m scrapy crawl books $(ARGS)
+
+train: .venv/base.stamp ## Train the recommender, and serve the new model if it is good enough: ARGS="--recipe s"
+	$(PY) manage.py migrate --no-input --verbosity 0
+	$(PY) manage.py retrain $(ARGS)
 
 test: .venv/dev.stamp ## Run the tests on SQLite, then those that need a database on PostgreSQL: ARGS="-k price"
 	$(PY) -m tests.run $(ARGS)
@@ -45,7 +49,7 @@ lint: .venv/dev.stamp ## Check style, types, import rules, migrations and the co
 	$(PY) manage.py spectacular --validate --fail-on-warn --file .venv/schema.yml
 	@cmp -s docs/schema.yml .venv/schema.yml || { echo 'docs/schema.yml is not what the code says: make schema'; exit 1; }
 
-bench: .venv/dev.stamp ## Measure serving, ingest and crawling: ARGS= chooses
+bench: .venv/dev.stamp ## Measure serving, ingest, crawling and recommending: ARGS= chooses
 	$(PY) -m benchmarks $(ARGS)
 
 schema: .venv/dev.stamp ## Write docs/schema.yml, the committed OpenAPI description

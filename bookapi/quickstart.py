@@ -1,4 +1,4 @@
-"""What `make run` does: serve the API on this machine, and fill the catalogue behind it."""
+"""What `make run` does: serve the API on this machine, fill the catalogue behind it, and train the recommender."""
 
 from __future__ import annotations
 
@@ -28,7 +28,10 @@ from rich.table import Table
 from bookapi.accounts import create_account
 from bookapi.processes import Child
 from bookapi.serving import free_port, is_free, server_command
-from catalog.models import CrawlRun
+from catalog.models import Book, CrawlRun
+from catalog.revision import current_revision
+from recommender.models import ModelVersion
+from recommender.registry import champion
 
 HOST = "127.0.0.1"
 OPERATOR = "operator"
@@ -93,6 +96,7 @@ def run(options: Options, console: Console) -> None:
         console.print(_welcome(base, password, source))
         if source is not None:
             _fill(source, console, children)
+            _train(console, children)
         console.print(_next_steps(base, password), soft_wrap=True, markup=False)
         console.print("Serving. Ctrl-C ends it.")
         code = server.process.wait()
@@ -260,6 +264,27 @@ def _report(crawl: Child, source: Source, console: Console) -> int:
     return code
 
 
+# --- Training the recommender -----------------------------------------------------------------------------------------
+def train_log() -> Path:
+    return Path(settings.VAR_DIR) / "log" / "train.log"
+
+
+def _train(console: Console, children: ExitStack) -> None:
+    """Let the recommender learn what is there, unless it knows already. Without it there are answers all the same."""
+    served = champion()
+    if not Book.objects.listed().exists() or (served and served.revision == current_revision()):
+        return
+    command = [sys.executable, "manage.py", "retrain"]
+    with console.status("Training the recommender"), _open_log(train_log()) as log:
+        training = Child("training", command, stdout=log, stderr=log, cwd=settings.BASE_DIR)
+        code = children.enter_context(training).process.wait()
+    last = ModelVersion.objects.first()
+    if code or last is None:
+        console.print(f"The training ended with code {code}: see {train_log()}.", style="yellow")
+    else:
+        console.print(f"Recommender: {last.get_decision_display().lower()}, trained on {last.n_books} books.")
+
+
 # --- What is said -----------------------------------------------------------------------------------------------------
 def _welcome(base: str, password: str, source: Source | None) -> Panel:
     table = Table.grid(padding=(0, 2))
@@ -307,10 +332,16 @@ def _next_steps(base: str, password: str) -> str:
             f"export TOKEN=$(curl -s {api}/login -H 'Content-Type: application/json' -d '{login}'"
             f' | python3 -c "{access}")',
             f"curl -s '{api}/books?ordering=-rating,price&page_size=3' -H \"Authorization: Bearer $TOKEN\"",
+            f"curl -s '{api}/books/{_some_book()}/recommendations?limit=3' -H \"Authorization: Bearer $TOKEN\"",
             f'python3 -c "{frame}"',
             "",
         ]
     )
+
+
+def _some_book() -> int:
+    """The id of a book to ask about; 1 where there is none yet."""
+    return Book.objects.listed().order_by("id").values_list("id", flat=True).first() or 1
 
 
 def _manage() -> str:

@@ -115,6 +115,18 @@ def login(quickstart: Quickstart, password: str) -> requests.Response:
     return requests.post(f"{quickstart.api}/login", json={"username": "operator", "password": password}, timeout=10)
 
 
+def similar_books(quickstart: Quickstart, access: str) -> dict[str, Any]:
+    """What is recommended for the first book, once the server has the model in memory."""
+    deadline = time.monotonic() + DEADLINE_S
+    while True:
+        url, headers = f"{quickstart.api}/books/1/recommendations", {"Authorization": f"Bearer {access}"}
+        found: dict[str, Any] = requests.get(url, headers=headers, timeout=10).json()
+        assert len(found["results"]) == 10
+        if found["source"] == "model" or time.monotonic() > deadline:
+            return found
+        time.sleep(0.2)
+
+
 def password_in(text: str) -> str:
     found = re.search(r"operator, password (\S+)", text)
     assert found, text
@@ -139,6 +151,8 @@ def test_first_start_fills_the_catalogue_and_the_second_finds_nothing_changed(st
     health = requests.get(f"{first.api}/health", timeout=10).json()
     assert health["books"] == 1000
     assert health["last_crawl"]["outcome"] == "complete"
+    assert "Recommender: promoted, trained on 1000 books." in text
+    assert similar_books(first, answer.json()["access"])["source"] == "model"
     assert first.end(signal.SIGINT) == 0
 
     second = start()
@@ -146,6 +160,7 @@ def test_first_start_fills_the_catalogue_and_the_second_finds_nothing_changed(st
     assert "1000 unchanged" in text
     assert password not in text
     assert "changepassword" in text
+    assert "Recommender" not in text  # it has learned this revision already
     again = requests.get(f"{second.api}/health", timeout=10).json()
     assert again["revision"] == health["revision"]
     assert login(second, password).status_code == 200
