@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from importlib.metadata import version
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import orjson
@@ -49,8 +49,7 @@ def read(folder: Path) -> dict[str, Any]:
 
 def check(manifest: Any, name: str) -> None:
     """Raises ForeignArtifact; `name` is how the message calls the manifest."""
-    fields = {"format", "version", "weights", "libraries", "files"}
-    if not isinstance(manifest, dict) or not fields <= manifest.keys():
+    if not _is_ours(manifest):
         raise ForeignArtifact(f"{name} is not the manifest of a recommender.")
     if manifest["format"] != FORMAT:
         raise ForeignArtifact(f"{name} is of format {manifest['format']}; this program reads format {FORMAT}.")
@@ -58,6 +57,16 @@ def check(manifest: Any, name: str) -> None:
         theirs = str(manifest["libraries"].get(library))
         if _major(theirs) != _major(ours):
             raise ForeignArtifact(f"{name} was made with {library} {theirs}; here is {ours}.")
+
+
+def _is_ours(manifest: Any) -> bool:
+    kinds = {"format": int, "version": str, "weights": dict, "libraries": dict, "files": dict}
+    if not isinstance(manifest, dict) or not all(isinstance(manifest.get(name), kind) for name, kind in kinds.items()):
+        return False
+    return all(
+        ".." not in PurePosixPath(name).parts and not name.startswith("/") and {"sha256", "bytes"} <= set(expected)
+        for name, expected in manifest["files"].items()
+    )
 
 
 def verify(folder: Path, manifest: Mapping[str, Any]) -> None:

@@ -59,9 +59,10 @@ class Serving:
         with self._looking:
             try:
                 version = self.store.champion()
-                if version is None or (self._engine and version == self._engine.version) or self._is_refused(version):
-                    return
-                self._engine = self._loaded(version) or self._engine
+                if self._engine and version == self._engine.version:
+                    self._complaint = ""
+                elif version and not self._is_refused(version):
+                    self._engine = self._loaded(version) or self._engine
             except Exception as error:
                 self._complain("", error)
 
