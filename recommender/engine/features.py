@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 from scipy.sparse import csr_array, hstack, vstack
-from sklearn.decomposition import TruncatedSVD
+from scipy.sparse.linalg import svds
 from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.preprocessing import normalize
 
@@ -202,38 +203,42 @@ class Featurizer:
     def _batch(self, corpus: Corpus, rows: NDArray[np.intp], embedded: NDArray[np.float32]) -> Features:
         words = csr_array(self.vectorizer.transform(_texts(corpus, self.recipe, rows)))
         topics = _unit(words @ self.topics)
-        named = [names_in(corpus.descriptions[i], self.common) if self.columns["names"] else () for i in rows]
-        sparse = [
-            self._one_hot("series", [(series_of(corpus.titles[i]),) for i in rows]) * self._scale("series"),
-            self._one_hot("authors", [corpus.authors[i] for i in rows]) * self._scale("authors"),
-            self._one_hot("names", named) * self._scale("names"),
-        ]
-        dense = [
-            self._category([corpus.categories[i] for i in rows], topics) * self._scale("category"),
-            self._price_angle(corpus.prices[rows]) * self._scale("price"),
-            embedded * self._scale("embedding"),
-        ]
-        if self.large:
-            dense.append(topics * self._scale("text", "topics"))
-        else:
-            sparse.append(words * self._scale("text"))
-            if self.recipe.topics:
-                dense.append(topics * self._scale("topics"))
+        dense: dict[str, Callable[[], NDArray[np.float32]]] = {
+            "topics": lambda: topics,
+            "category": lambda: self._category([corpus.categories[i] for i in rows], topics),
+            "price": lambda: self._price_angle(corpus.prices[rows]),
+            "embedding": lambda: embedded,
+        }
+        sparse: dict[str, Callable[[], csr_array]] = {
+            "text": lambda: words,
+            "series": lambda: self._one_hot("series", [(series_of(corpus.titles[i]),) for i in rows]),
+            "authors": lambda: self._one_hot("authors", [corpus.authors[i] for i in rows]),
+            "names": lambda: self._one_hot("names", [names_in(corpus.descriptions[i], self.common) for i in rows]),
+        }
+        none = np.zeros((len(rows), 0), np.float32)
         return Features(
-            np.concatenate(dense, axis=1).astype(np.float32),
-            csr_array(hstack(sparse, format="csr", dtype=np.float32)),
+            np.concatenate([none, *self._weighed(dense)], axis=1),
+            csr_array(hstack([csr_array(none), *self._weighed(sparse)], format="csr")),
             self._weightiest(words),
         )
 
-    def _scale(self, *blocks: str) -> np.float32:
-        """The root of the blocks' share of the weight of all blocks that the corpus has."""
-        absent = {name for name, columns in self.columns.items() if not columns}
-        absent |= {"price"} if not len(self.prices) else set()
-        absent |= {"topics"} if not self.topics.shape[1] else set()
-        absent |= {"embedding"} if not self.embedding_dimensions else set()
-        names = ("text", "topics", *self.columns, "price", "embedding")
-        weights = {name: getattr(self.recipe, name) * (name not in absent) for name in names}
-        return np.float32(np.sqrt(sum(weights[name] for name in blocks) / sum(weights.values())))
+    def _weighed(self, blocks: Mapping[str, Callable[[], Any]]) -> Iterator[Any]:
+        return (make() * self._scales[name] for name, make in blocks.items() if name in self._scales)
+
+    @cached_property
+    def _scales(self) -> dict[str, np.float32]:
+        """For each block that has a weight and that the corpus has: the root of its share of their weights."""
+        has = {name: len(columns) for name, columns in self.columns.items()} | {
+            "text": len(self.vocabulary),
+            "topics": self.topics.shape[1],
+            "price": len(self.prices),
+            "embedding": self.embedding_dimensions,
+        }
+        weights = {name: getattr(self.recipe, name) for name in has if has[name] and getattr(self.recipe, name)}
+        scales = {name: np.float32(np.sqrt(weight / sum(weights.values()))) for name, weight in weights.items()}
+        if self.large:  # words are in the topics alone
+            scales["topics"] = np.float32(np.hypot(scales.get("topics", 0), scales.pop("text", 0)))
+        return scales
 
     def _category(self, told: Sequence[str], topics: NDArray[np.float32]) -> NDArray[np.float32]:
         """(n, n_categories): the category told, mixed with those that the text is nearest to.
@@ -259,9 +264,7 @@ class Featurizer:
 
     def _price_angle(self, prices: NDArray[np.float64]) -> NDArray[np.float32]:
         """The price's rank as an angle from 0 to 90 degrees, so that near prices have a cosine near 1."""
-        if not self.recipe.price:
-            return np.zeros((len(prices), 0), np.float32)
-        angle = np.searchsorted(self.prices, prices) / max(len(self.prices), 1) * np.pi / 2
+        angle = np.searchsorted(self.prices, prices) / len(self.prices) * np.pi / 2
         known = ~np.isnan(prices)[:, np.newaxis]
         return np.where(known, np.stack([np.cos(angle), np.sin(angle)], axis=1), 0).astype(np.float32)
 
@@ -339,8 +342,9 @@ def _topics(words: csr_array, recipe: Recipe, *, large: bool) -> NDArray[np.floa
     dimensions = min(LARGE_DIMENSIONS if large else recipe.lsa_dimensions, min(words.shape) - 1)
     if not wanted or dimensions < 1:
         return np.zeros((words.shape[1], 0), np.float32)
-    svd = TruncatedSVD(dimensions, algorithm="arpack", random_state=SEED).fit(words)
-    return np.ascontiguousarray(svd.components_.T, np.float32)
+    _, values, directions = svds(words, dimensions, rng=SEED)
+    real = values > 1e-5 * values.max()  # of books that repeat each other there are fewer
+    return np.ascontiguousarray(directions[real].T, np.float32)
 
 
 def _whole_words(corpus: Corpus, recipe: Recipe, rows: NDArray[np.intp]) -> tuple[NDArray[np.str_], NDArray[np.int64]]:
