@@ -31,6 +31,8 @@ ANSWER_MAX = 8 * 1024 * 1024  # bytes; a thousand results have half a megabyte
 VERSION_MAX = 100  # characters
 UNKNOWN_BOOK = "unknown_book"  # the service's code for it
 PROBLEM = "application/problem+json"
+#: What is left of the time is divided by this at each try: a replica that hangs leaves half of it for another one.
+SHARES = (2, 1)
 
 
 class RecommenderUnavailable(Exception):
@@ -186,10 +188,7 @@ class OverHTTP:
         except CircuitOpen:
             raise RecommenderUnavailable("The circuit is open: it failed too often a moment ago.") from None
         trouble = ""
-        for share in (
-            2,
-            1,
-        ):  # half of the time, so that a hanging replica leaves some for another; then all that is left
+        for share in SHARES:
             if (left := by - time.monotonic()) <= 0:
                 break
             try:

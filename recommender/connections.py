@@ -46,6 +46,7 @@ class _Connection(HTTPConnection):
     def connect(self) -> None:
         super().connect()
         self.sock = _Socket(fileno=self.sock.detach())
+        self.sock.settimeout(self.timeout)  # sending ends in time as well
 
     def getresponse(self) -> Any:
         _hurry(self)

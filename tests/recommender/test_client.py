@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -173,7 +174,7 @@ FAULTS = {
     "the same twice": faults.rewritten(lambda content: content.replace(b'"results":[', b'"results":[' + TWICE)),
     "what was excluded": changed(rb'"id":[0-9]+', b'"id":200'),
     "what was not allowed": changed(rb'"id":[0-9]+', b'"id":199'),
-    "too much": faults.says(b"[" + b" " * (9 * 1024 * 1024) + b"]"),
+    "too much": faults.rewritten(lambda content: content + b" " * (9 * 1024 * 1024)),
 }
 TWICE = b'{"id":7,"upc":"upc000007","score":1.0,"reasons":[]},{"id":7,"upc":"upc000007","score":1.0,"reasons":[]},'
 QUESTION = Question(book=1, k=10, exclude=[200], allow=list(range(2, 199)))
@@ -214,6 +215,20 @@ def test_nobody_listens() -> None:
         ask(client)
     assert client.version() is None
     client.close()
+
+
+def test_a_long_question_is_asked_in_full(client: OverHTTP) -> None:
+    assert len(patiently(client, Question(book=1, allow=range(1, 1_500_000))).neighbors) == 10
+
+
+def test_a_service_that_takes_no_more_of_a_long_question_takes_no_more_than_the_deadline() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as deaf:  # the kernel takes connections, and what fits its buffers
+        client = over_http(f"http://127.0.0.1:{deaf.getsockname()[1]}")
+        begun = time.monotonic()
+        with pytest.raises(RecommenderUnavailable):
+            ask(client, Question(book=1, allow=range(2_000_000)))
+        assert time.monotonic() - begun < PATIENCE_S
+        client.close()
 
 
 @pytest.mark.parametrize("fault", ["hangs up", "cut in the body", "error 500", "garbage", "silent"])
