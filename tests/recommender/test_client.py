@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import logging
 import re
+import shutil
 import socket
+import ssl
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -207,6 +210,48 @@ def test_a_service_that_is_slow_in_any_way_takes_no_more_than_the_deadline(
             ask(client)
         took.append(time.monotonic() - begun)
     assert DEADLINE_S * 0.9 < min(took) < DEADLINE_S * 1.5
+
+
+@pytest.fixture
+def certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ssl.SSLContext:
+    """Of 127.0.0.1, by an authority that this process trusts."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed")
+    key, path = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=test"]
+    command += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(path)]
+    subprocess.run(command, check=True, capture_output=True)
+    monkeypatch.setenv("SSL_CERT_FILE", str(path))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(path, key)
+    return context
+
+
+def test_over_tls_answers_and_deadlines_are_the_same(service: int, certificate: ssl.SSLContext) -> None:
+    with FaultyProxy(service, certificate) as proxy:
+        client = over_http(proxy.url)
+        assert patiently(client).neighbors
+        for fault in ("drips", "drips a head without end", "silent"):
+            proxy.fault = FAULTS[fault]
+            begun = time.monotonic()
+            with pytest.raises(RecommenderUnavailable):
+                ask(client)
+            assert time.monotonic() - begun < PATIENCE_S
+        proxy.fault = faults.in_order
+        assert patiently(client).neighbors
+        client.close()
+
+
+def test_a_service_that_cannot_prove_its_name_is_not_asked(
+    service: int, certificate: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SSL_CERT_FILE")
+    with FaultyProxy(service, certificate) as proxy:
+        client = over_http(proxy.url)
+        with pytest.raises(RecommenderUnavailable, match="certificate verify failed"):
+            patiently(client)
+        assert proxy.requests == 0
+        client.close()
 
 
 def test_nobody_listens() -> None:
