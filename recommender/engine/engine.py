@@ -24,8 +24,10 @@ from recommender.engine.vectors import Vectors
 
 __all__ = ["Engine", "Neighbor", "Reason"]
 
-#: The index is asked for so many times the books that are wanted, since a filter takes some away.
+#: The index is asked for so many times the books that are wanted, since what it finds is not evenly spread.
 OVERSHOOT = 4
+#: If it had to find more than this for enough of them to be allowed, then the allowed ones are few: all are looked at.
+MOST_FOUND = 2_000
 
 Ids = Collection[int] | NDArray[np.int64]
 
@@ -96,7 +98,8 @@ class Engine:
     ) -> Engine:
         """Readings without a reader are none. Raises TooFewBooks."""
         featurizer, features = Featurizer.fit(corpus, recipe, progress)
-        vectors = Vectors.of(features, indexed=featurizer.large, progress=progress)
+        vectors, words = Vectors.of(features, indexed=featurizer.large, progress=progress), features.words
+        del features  # of a million books, a gigabyte that the vectors hold at half precision
         coreads = co_reads(readings, recipe) if readings and readings.n_readers else None
         if coreads:  # rows of a matrix are searched as they are
             coreads.scores.sort_indices()
@@ -112,7 +115,7 @@ class Engine:
             vectors=vectors,
             coreads=coreads,
             featurizer=featurizer,
-            facts=Facts.of(featurizer.parts(corpus), features.words, featurizer.vocabulary),
+            facts=Facts.of(featurizer.parts(corpus), words, featurizer.vocabulary),
             manifest={
                 "recipe": recipe.name,
                 "weights": recipe.as_json(),
@@ -207,7 +210,7 @@ class Engine:
 
     def _nearest(self, question: Question, n: int, wanted: Filter) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
         """The n best rows that are wanted and not asked about, and their scores, descending; of equal ones by row."""
-        features = question.features or self.vectors.features(question.rows)
+        features = self.vectors.features(question.rows) if question.features is None else question.features
         rows = self._indexed(features, question, n, wanted)
         if rows is None and wanted.allow is not None:
             rows = self._rows(wanted.allow)
@@ -224,9 +227,10 @@ class Engine:
 
     def _indexed(self, features: Features, question: Question, n: int, wanted: Filter) -> NDArray[np.intp] | None:
         """Rows that hold the n best, ascending; None where there is no index, or it finds fewer than n wanted ones."""
-        if self.vectors.nearby is None:
+        share = 1.0 if wanted.allow is None else len(wanted.allow) / len(self)
+        if self.vectors.nearby is None or OVERSHOOT * n > MOST_FOUND * share:
             return None
-        found = self.vectors.nearby.near(features, max(OVERSHOOT * n, DEEP))
+        found = self.vectors.nearby.near(features, max(int(OVERSHOOT * n / share), DEEP))
         if np.count_nonzero(wanted.admits(self.ids[found]) & ~np.isin(found, question.rows)) < n:
             return None
         return np.unique(np.concatenate([found, self.vectors.nearby.sharers(features), question.together.rows]))
@@ -330,9 +334,14 @@ class Question:
 
     def together_at(self, rows: NDArray[np.intp] | None, n_books: int) -> NDArray[np.float32]:
         """Co-read scores of these ascending rows, or of all books."""
-        everywhere = np.zeros(n_books, np.float32)
-        everywhere[self.together.rows] = self.together.scores
-        return everywhere if rows is None else everywhere[rows]
+        if rows is None:
+            everywhere = np.zeros(n_books, np.float32)
+            everywhere[self.together.rows] = self.together.scores
+            return everywhere
+        scores = np.zeros(len(rows), np.float32)
+        _, here, there = np.intersect1d(rows, self.together.rows, assume_unique=True, return_indices=True)
+        scores[here] = self.together.scores[there]
+        return scores
 
     def readers_of(self, rows: NDArray[np.integer[Any]]) -> NDArray[np.int32]:
         """How many readers of each also read what was asked about."""

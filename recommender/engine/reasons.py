@@ -36,6 +36,7 @@ class Told:
     categories: frozenset[str]
     authors: frozenset[str]
     words: tuple[int, ...]  # numbers in the vocabulary, the weightiest first
+    books: int  # how many this is told of
 
     @classmethod
     def of(cls, parts: Parts, words: NDArray[np.int32]) -> Told:
@@ -46,6 +47,7 @@ class Told:
             frozenset(filter(None, parts.categories)),
             frozenset(name for of_book in parts.authors for name in of_book if name),
             tuple(terms),
+            len(words),
         )
 
 
@@ -90,7 +92,8 @@ class Facts:
         if authors := query.authors & other.authors:
             reasons.append(Reason("author", ", ".join(sorted(authors))))
         if readers >= FEWEST_READERS:
-            reasons.append(Reason("readers", f"{readers} readers of this book also read it"))
+            asked = "this book" if query.books == 1 else "one of these books"
+            reasons.append(Reason("readers", f"{readers} readers of {asked} also read it"))
         reasons += [Reason("category", name) for name in sorted(query.categories & other.categories)]
         said = {word for reason in reasons for word in reason.detail.casefold().split()}
         shared = (self.vocabulary[term] for term in query.words if term in other.words)

@@ -50,8 +50,8 @@ class Vectors:
     def content(self, query: Features, rows: Rows | None = None) -> NDArray[np.float32]:
         """Content scores of the query with these books, or with all: the mean over the query's rows."""
         dense, sparse = query.dense.mean(axis=0), np.asarray(query.sparse.mean(axis=0), np.float32).ravel()
-        scores = np.empty(len(self) if rows is None else len(rows), np.float32)
-        for start in range(0, len(scores), CHUNK):
+        scores = np.zeros(len(self) if rows is None else len(rows), np.float32)
+        for start in range(0, len(scores) if dense.any() else 0, CHUNK):
             part = slice(start, start + CHUNK)
             chosen: slice | Rows = part if rows is None else rows[part]
             scores[part] = np.einsum("ij,j->i", np.asarray(self.dense[chosen], np.float32), dense)
