@@ -119,13 +119,13 @@ def practice_books(books: int) -> Any:
     from crawler.practice_shop import Shop
     from recommender.engine.corpus import Corpus
 
-    columns = zip(
-        *(
-            (b.upc, b.title, b.description, b.category, b.authors, float(b.price))
-            for b in sorted(Shop(books).truth(), key=lambda book: book.id)
-        ),
-        strict=True,
-    )
+    shop = Shop(books)
+    books_told = (shop.book(number) for number in range(1, books + 1))  # one at a time: whole, they would fill memory
+    rows = ((b.upc, b.title, b.description, b.category, b.authors, float(b.price)) for b in books_told)
+    columns: tuple[list[Any], ...] = ([], [], [], [], [], [])
+    for row in rows:
+        for column, value in zip(columns, row, strict=True):
+            column.append(value)
     upcs, titles, descriptions, categories, authors, prices = columns
     ids = np.arange(1, books + 1, dtype=np.int64)
     return Corpus(ids, upcs, titles, descriptions, categories, authors, np.array(prices))
