@@ -108,15 +108,19 @@ def _through_index(vectors: Vectors, nearby: Nearby, coreads: CoReads | None, we
         of_readers[np.searchsorted(pairs, together)] = read.data
         scores = blended(content, of_readers, weight)
 
-        scores[found == asked + start] = -1  # below every score: no book is its own neighbor
-        order = np.lexsort((found, -scores, asked))
-        rank = np.arange(len(order)) - np.searchsorted(asked, asked)  # `asked` ascends before and after
-        kept = (rank < k) & (scores[order] >= 0)
-        place = (asked[kept], rank[kept])
-        rows = np.full((end - start, k), -1, np.int32)
-        their_scores = np.zeros((end - start, k), np.float32)
-        rows[place], their_scores[place] = found[order[kept]], scores[order[kept]]
-        yield rows, their_scores
+        others = found != asked + start
+        yield _ranked(asked[others], found[others], scores[others], end - start, k)
+
+
+def _ranked(asked: NDArray[np.intp], found: NDArray[np.intp], scores: NDArray[np.float32], n: int, k: int) -> Block:
+    """The k best of what was found for each of n books; `asked` and, of each, `found` ascend."""
+    order = np.lexsort((found, -scores, asked))
+    rank = np.arange(len(order)) - np.searchsorted(asked, asked)  # how many of its own come before
+    kept = rank < k
+    place = (asked[kept], rank[kept])
+    rows, their_scores = np.full((n, k), -1, np.int32), np.zeros((n, k), np.float32)
+    rows[place], their_scores[place] = found[order[kept]], scores[order[kept]]
+    return rows, their_scores
 
 
 def _spans(n: int, size: int) -> Iterator[tuple[int, int]]:
