@@ -62,6 +62,8 @@ requirements: .venv/dev.stamp ## Resolve requirements/*.in anew, with hashes, fo
 		--no-emit-index-url --quiet --upgrade dev.in --output-file dev.txt
 	cd requirements && ../$(PY) -m uv pip compile --universal --python-version 3.11 --generate-hashes --no-header \
 		--no-emit-index-url --quiet --constraint dev.txt service.in --output-file service.txt
+	cd requirements && ../$(PY) -m uv pip compile --universal --python-version 3.11 --generate-hashes --no-header \
+		--no-emit-index-url --quiet --constraint base.txt s3.in --output-file s3.txt
 
 clean: ## Remove .venv and what tools leave behind; the catalogue in var/ stays
 	rm -rf .venv static .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
