@@ -28,6 +28,7 @@ from recommender.engine.series import series_of
 LARGE = 100_000  # books; above it, everything but series, authors and names is dense
 WORDS = 16  # per book
 BATCH = 10_000  # books transformed at a time
+EMBEDDED_AT_A_TIME = 500  # books, some half a minute
 SAMPLE = 20_000  # books that topics are learned from; in a large corpus, words too
 TERMS = 50_000  # of a large corpus
 LARGE_DIMENSIONS = 192  # of topics that stand for the words too
@@ -89,7 +90,7 @@ class Featurizer:
         self.vectorizer = vectorizer
         self.vocabulary = vocabulary  # (n_terms,): how a term is shown
         self.topics = topics  # (n_terms, k)
-        self.centroids = centroids  # (n_categories, k): the mean topics of its books, L2-normalised
+        self.centroids = centroids  # (n_categories, k + d): mean topics and embeddings of its books, L2-normalised
         self.columns = columns  # of "category", "series", "authors" and "names": value -> column
         self.common = common
         self.prices = prices  # ascending
@@ -111,8 +112,7 @@ class Featurizer:
         """
         if len(corpus) < 2:
             raise TooFewBooks("An engine needs at least 2 books.")
-        if recipe.embedding and embed is None:
-            embed = embeddings.configured()
+        embed = (embed or embeddings.configured()) if recipe.embedding else None
         large = len(corpus) > LARGE
         sample = _sample(len(corpus))
         read = sample if large else np.arange(len(corpus))
@@ -122,18 +122,20 @@ class Featurizer:
         whole, books_of = _whole_words(corpus, recipe, read)
         common = frozenset(whole[books_of > max(COMMON * len(read), 5)].tolist())
         columns = _all_columns(corpus, recipe, common)
+        embedded = _embedded(corpus, embed, progress)
+        signals = _side_by_side(_unit(learned @ topics), embedded[sample])
         featurizer = cls(
             recipe,
             large=large,
             vectorizer=vectorizer,
             vocabulary=_shown(vectorizer.get_feature_names_out(), whole, books_of, recipe.word_length),
             topics=topics,
-            centroids=_centroids(_unit(learned @ topics), [corpus.categories[i] for i in sample], columns["category"]),
+            centroids=_centroids(signals, [corpus.categories[i] for i in sample], columns["category"]),
             columns=columns,
             common=common,
             prices=np.sort(corpus.prices[~np.isnan(corpus.prices)]),
+            embedding_dimensions=embedded.shape[1],
         )
-        embedded = featurizer._embedded(corpus, embed, progress)
         return featurizer, featurizer._transform(corpus, embedded, progress)
 
     def transform(self, corpus: Corpus, progress: Progress | None = None) -> Features:
@@ -205,7 +207,7 @@ class Featurizer:
         topics = _unit(words @ self.topics)
         dense: dict[str, Callable[[], NDArray[np.float32]]] = {
             "topics": lambda: topics,
-            "category": lambda: self._category([corpus.categories[i] for i in rows], topics),
+            "category": lambda: self._category([corpus.categories[i] for i in rows], _side_by_side(topics, embedded)),
             "price": lambda: self._price_angle(corpus.prices[rows]),
             "embedding": lambda: embedded,
         }
@@ -240,8 +242,8 @@ class Featurizer:
             scales["topics"] = np.float32(np.hypot(scales.get("topics", 0), scales.pop("text", 0)))
         return scales
 
-    def _category(self, told: Sequence[str], topics: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(n, n_categories): the category told, mixed with those that the text is nearest to.
+    def _category(self, told: Sequence[str], signals: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(n, n_categories): the category told, mixed with those that topics and embedding are nearest to.
 
         Shelves overlap, and some hold what nobody has sorted: a book of "Young Adult" may be one of "Fantasy" too.
         """
@@ -249,8 +251,8 @@ class Featurizer:
         share = self.recipe.category_guess
         if not share:
             return np.asarray(one_hot, np.float32)
-        nearness = np.exp(SHARPNESS * (topics @ self.centroids.T - 1))
-        nearness[~topics.any(axis=1)] = 0
+        nearness = np.exp(SHARPNESS * (signals @ self.centroids.T - 1))
+        nearness[~signals.any(axis=1)] = 0
         return _unit((1 - share) * one_hot + share * _unit(nearness))
 
     def _one_hot(self, block: str, values: Sequence[tuple[str, ...]]) -> csr_array:
@@ -267,21 +269,6 @@ class Featurizer:
         angle = np.searchsorted(self.prices, prices) / len(self.prices) * np.pi / 2
         known = ~np.isnan(prices)[:, np.newaxis]
         return np.where(known, np.stack([np.cos(angle), np.sin(angle)], axis=1), 0).astype(np.float32)
-
-    def _embedded(
-        self, corpus: Corpus, embed: embeddings.Embedder | None, progress: Progress | None
-    ) -> NDArray[np.float32]:
-        """(n_books, d), centred: what all books have in common says nothing about two of them."""
-        if embed is None or not self.recipe.embedding:
-            return np.zeros((len(corpus), 0), np.float32)
-        batches: list[NDArray[np.float32]] = []
-        for rows in _batches(len(corpus), size=500):
-            batches.append(_unit(embed([f"{corpus.titles[i]}. {corpus.descriptions[i]}" for i in rows])))
-            if progress:
-                progress("embeddings", int(rows[-1]) + 1, len(corpus))
-        embedded = np.concatenate(batches)
-        self.embedding_dimensions = embedded.shape[1]
-        return _unit(embedded - embedded.mean(axis=0))
 
     def _weightiest(self, words: csr_array) -> NDArray[np.int32]:
         """(n_books, WORDS) terms of letters alone, the weightiest first."""
@@ -385,13 +372,30 @@ def _columns(
     return {value: column for column, value in enumerate(chosen)}
 
 
+def _embedded(corpus: Corpus, embed: embeddings.Embedder | None, progress: Progress | None) -> NDArray[np.float32]:
+    """(n_books, d), centred: what all books have in common says nothing about two of them."""
+    if embed is None:
+        return np.zeros((len(corpus), 0), np.float32)
+    batches: list[NDArray[np.float32]] = []
+    for rows in _batches(len(corpus), EMBEDDED_AT_A_TIME):
+        batches.append(_unit(embed([f"{corpus.titles[i]}. {corpus.descriptions[i]}" for i in rows])))
+        if progress:
+            progress("embeddings", int(rows[-1]) + 1, len(corpus))
+    embedded = np.concatenate(batches)
+    return _unit(embedded - embedded.mean(axis=0))
+
+
+def _side_by_side(topics: NDArray[np.float32], embedded: NDArray[np.float32]) -> NDArray[np.float32]:
+    return _unit(np.concatenate([topics, embedded], axis=1))
+
+
 def _centroids(
-    topics: NDArray[np.float32], categories: Sequence[str], columns: Mapping[str, int]
+    signals: NDArray[np.float32], categories: Sequence[str], columns: Mapping[str, int]
 ) -> NDArray[np.float32]:
     known = [(columns[name], row) for row, name in enumerate(categories) if name in columns]
     at = np.array(known, np.int64).reshape(-1, 2).T
     belongs = csr_array((np.ones(len(known), np.float32), at), shape=(len(columns), len(categories)))
-    return _unit(belongs @ topics)
+    return _unit(belongs @ signals)
 
 
 def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -56,13 +56,15 @@ _CONTENT = Recipe(
     lsa_dimensions=96,
     category_guess=0.5,
 )
+# The same where a model can be had when training. What it knows of a text, topics know less well.
+_SENTENCES = replace(_CONTENT, name="sentences", version=1, topics=0.0, embedding=0.30)
 _S = Recipe("s", 1, text=0.60, topics=0.15, category=0.10, series=0.15)
 _TITLE_CATEGORY_PRICE = Recipe(
     "title_category_price", 1, text=0.60, category=0.30, price=0.10, title_boost=1, with_description=False
 )
 _TITLE_TFIDF = Recipe("title_tfidf", 1, text=1.0, title_boost=1, with_description=False)
 
-_ALL = (_CONTENT, _S, _TITLE_CATEGORY_PRICE, _TITLE_TFIDF)
+_ALL = (_CONTENT, _SENTENCES, _S, _TITLE_CATEGORY_PRICE, _TITLE_TFIDF)
 RECIPES: Mapping[str, Recipe] = MappingProxyType({each.name: each for each in _ALL})
 DEFAULT = _CONTENT.name
 

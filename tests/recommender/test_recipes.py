@@ -34,3 +34,7 @@ def test_the_baseline_is_the_one_that_is_documented() -> None:
     expected = Recipe("s", 1, text=0.60, topics=0.15, category=0.10, series=0.15)
 
     assert replace(recipe("s"), readers_weight=expected.readers_weight) == expected
+
+
+def test_one_recipe_alone_needs_the_embedding_extra() -> None:
+    assert [r.name for r in RECIPES.values() if r.embedding] == ["sentences"]

@@ -15,7 +15,7 @@ from rich.console import Console
 from catalog.models import Book
 from recommender.engine.corpus import Corpus, Readings
 from recommender.engine.engine import Engine
-from recommender.engine.errors import TooFewBooks
+from recommender.engine.errors import EngineError
 from recommender.engine.evaluation import Trial, report, table, trials
 from recommender.engine.features import Progress
 from recommender.engine.recipes import DEFAULT, RECIPES, Recipe, recipe
@@ -60,7 +60,7 @@ class Command(BaseCommand):
             evidence = evidence_of(options["interactions"], options["queries"], options["shop"], content_only, console)
             with progress_on(console) as progress:
                 reports = reports_of(recipe or [DEFAULT], evidence, content_only, progress)
-        except (UnusableFile, OSError, TooFewBooks) as error:
+        except (UnusableFile, OSError, EngineError) as error:
             raise CommandError(str(error)) from error
         out = Console(file=cast(IO[str], self.stdout))
         if format == "json":

@@ -13,7 +13,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from rich.console import Console
 
 from recommender.engine.engine import Engine
-from recommender.engine.errors import TooFewBooks
+from recommender.engine.errors import EngineError
 from recommender.engine.recipes import DEFAULT, RECIPES, recipe
 from recommender.interactions import readings_from_interactions
 from recommender.management.progress import progress_on
@@ -43,7 +43,7 @@ class Command(BaseCommand):
                 engine = trained(recipe, content_only, progress)
             with self._opened(output) as stream:
                 write(engine, top, stream)
-        except (TooFewBooks, OSError) as error:
+        except (EngineError, OSError) as error:
             raise CommandError(str(error)) from error
 
     @contextmanager
