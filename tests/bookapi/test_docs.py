@@ -24,6 +24,7 @@ PROMISED = {
     *("/books", "/books/{book_id}", "/books/search", "/books/top-rated", "/books/price-range"),
     *("/books/{book_id}/history", "/categories", "/categories/{slug}", "/stats/overview", "/stats/categories"),
     *("/ml/features", "/ml/training-data", "/ml/predictions", "/scraping/trigger", "/scraping/runs"),
+    *("/books/{book_id}/recommendations", "/recommendations", "/interactions", "/ml/models", "/ml/retrain"),
     *("/scraping/runs/{run_id}", "/health", "/health/live", "/health/ready"),
 }
 
