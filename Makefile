@@ -64,6 +64,8 @@ requirements: .venv/dev.stamp ## Resolve requirements/*.in anew, with hashes, fo
 		--no-emit-index-url --quiet --constraint dev.txt service.in --output-file service.txt
 	cd requirements && ../$(PY) -m uv pip compile --universal --python-version 3.11 --generate-hashes --no-header \
 		--no-emit-index-url --quiet --constraint base.txt s3.in --output-file s3.txt
+	cd requirements && ../$(PY) -m uv pip compile --universal --python-version 3.11 --generate-hashes --no-header \
+		--no-emit-index-url --quiet --constraint dev.txt embeddings.in --output-file embeddings.txt
 
 clean: ## Remove .venv and what tools leave behind; the catalogue in var/ stays
 	rm -rf .venv static .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
