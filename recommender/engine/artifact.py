@@ -14,6 +14,7 @@ import os
 import re
 import secrets
 import shutil
+import stat
 import tempfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
@@ -47,7 +48,7 @@ class Store:
         self.url = str(url)
         self._fs, self._root = url_to_fs(self.url)
         self._local = isinstance(self._fs, LocalFileSystem)
-        self._cache = cache or Path(tempfile.gettempdir()) / f"recommender-{os.getuid()}" / _digest(self.url)
+        self._cache = cache
 
     # -- versions -------------------------------------------------------------------------------------------------
 
@@ -213,28 +214,37 @@ class Store:
 
     def _copied(self, version: str) -> Path:
         """A folder here with the files of a version in a bucket. Those that are here already are not copied again."""
-        self._cache.mkdir(parents=True, exist_ok=True, mode=0o700)
-        for folder in self._cache.iterdir():
+        cache = self._cache or _ours(Path(tempfile.gettempdir()) / f"recommender-{os.getuid()}") / _digest(self.url)
+        cache.mkdir(parents=True, exist_ok=True)
+        for folder in cache.iterdir():
             if folder.name not in {version, *self.versions()}:
-                shutil.rmtree(folder)  # an engine that maps it keeps what it maps
-        folder = self._cache / version
-        self._copy(version, MANIFEST)
+                shutil.rmtree(folder, ignore_errors=True)  # an engine that maps it keeps what it maps
+        folder = cache / version
+        self._copy(f"{version}/{MANIFEST}", folder / MANIFEST)
         for name, expected in manifests.read(folder)["files"].items():
             if not manifests.is_whole(folder / name, expected):
-                self._copy(version, name)
+                self._copy(f"{version}/{name}", folder / name)
         return folder
 
-    def _copy(self, version: str, name: str) -> None:
-        target = self._cache / version / name
+    def _copy(self, name: str, target: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         aside = target.with_name(f".{target.name}-{secrets.token_hex(3)}")
         try:
-            self._fs.get_file(f"{self._root}/{version}/{name}", str(aside))
+            self._fs.get_file(f"{self._root}/{name}", str(aside))
             aside.replace(target)
         except FileNotFoundError:
-            raise DamagedArtifact(f"{self.url}/{version}/{name} is missing.") from None
+            raise DamagedArtifact(f"{self.url}/{name} is missing.") from None
         finally:
             aside.unlink(missing_ok=True)
+
+
+def _ours(folder: Path) -> Path:
+    """A folder among everybody's temporary files that nobody else can write to. Raises ArtifactError if one can."""
+    folder.mkdir(mode=0o700, exist_ok=True)
+    facts = folder.lstat()
+    if facts.st_uid != os.getuid() or not stat.S_ISDIR(facts.st_mode) or facts.st_mode & 0o022:
+        raise ArtifactError(f"{folder} is not ours alone: artifacts are not copied there.")
+    return folder
 
 
 @contextmanager

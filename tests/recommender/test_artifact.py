@@ -196,6 +196,21 @@ def test_copies_of_versions_that_are_gone_from_the_bucket_go_too(tmp_path: Path,
     assert answers(served) == answers(engine)  # what is mapped stays
 
 
+def test_a_bucket_is_copied_to_a_folder_that_nobody_else_can_write_to(
+    tmp_path: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(artifact.tempfile, "gettempdir", lambda: str(tmp_path))
+    empty_bucket()
+    store = Store("memory://bucket/models")
+    version = store.publish(engine, revision=1)
+    assert answers(store.load(version)) == answers(engine)
+    (ours,) = tmp_path.iterdir()
+    assert ours.stat().st_mode & 0o777 == 0o700
+    ours.chmod(0o777)
+    with pytest.raises(ArtifactError, match="not ours alone"):
+        store.load(version)
+
+
 # -- manifests of others ----------------------------------------------------------------------------------------------
 
 
