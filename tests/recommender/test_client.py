@@ -209,7 +209,7 @@ def test_a_service_that_is_slow_in_any_way_takes_no_more_than_the_deadline(
         with pytest.raises(RecommenderUnavailable):
             ask(client)
         took.append(time.monotonic() - begun)
-    assert DEADLINE_S * 0.9 < min(took) < DEADLINE_S * 1.5
+    assert DEADLINE_S * 0.9 < min(took) < PATIENCE_S / 2
 
 
 @pytest.fixture
