@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from recommender.engine.adoption import adopt
 from recommender.engine.coreads import CoReads, blended, co_reads
 from recommender.engine.corpus import Corpus, Readings
 from recommender.engine.errors import UnknownBook
@@ -105,6 +106,7 @@ class Engine:
             coreads.scores.sort_indices()
             coreads.counts.sort_indices()
         rows, scores = top_neighbors(vectors, coreads, recipe.readers_weight, progress=progress)
+        adopt(rows, scores)
         return cls(
             recipe=recipe,
             ids=corpus.ids,
