@@ -143,6 +143,10 @@ class Unusable(Exception):
     """What came back is not an answer of a prediction service; the message says what it is."""
 
 
+class Refused(Exception):
+    """The service does not take this question, and would not take it again; others it may."""
+
+
 class OverHTTP:
     """A prediction service, which may be slow, broken or gone: its callers never wait longer than they said."""
 
@@ -199,6 +203,10 @@ class OverHTTP:
             except UnknownBook:
                 self._succeeded()
                 raise
+            except Refused as error:  # a defect of ours, but no reason to leave the service alone
+                self._succeeded()
+                logger.error("question refused", extra={"trouble": str(error)})
+                raise RecommenderUnavailable(str(error)) from error
             except (HTTPError, OSError, Unusable) as error:
                 trouble = f"{type(error).__name__}: {error}"
                 continue
@@ -264,11 +272,14 @@ def read_answer(question: Question, status: int, media_type: str, content: bytes
 
     Raises:
         UnknownBook: the service says so.
+        Refused: it does not understand the question, or finds it too long.
         Unusable: the response is anything but an answer to this question.
     """
     try:
         if status == 404 and media_type == PROBLEM and orjson.loads(content)["errors"][0]["code"] == UNKNOWN_BOOK:
             raise UnknownBook
+        if status in {400, 413} and media_type == PROBLEM:
+            raise Refused(orjson.loads(content)["detail"])
         if status != 200:
             raise Unusable(f"The service answered {status}.")
         body = orjson.loads(content)

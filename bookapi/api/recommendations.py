@@ -102,7 +102,7 @@ OPTIONS = (
     ),
     Parameter(
         "exclude",
-        Listing(WholeNumber(), at_most=EXCLUDE_MAX),
+        Listing(WholeNumber(min_value=1), at_most=EXCLUDE_MAX),
         f"Ids of books that are not wanted, up to {EXCLUDE_MAX}: `1,2,3`.",
         type={"type": "string"},
         default=(),

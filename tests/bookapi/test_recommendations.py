@@ -285,6 +285,7 @@ def test_a_delisted_book_still_has_recommendations(reader: Client, library: list
         ("diversity=1_0", "diversity"),
         ("exclude=1,a", "exclude"),
         ("exclude=1,,2", "exclude"),
+        ("exclude=0", "exclude"),
         ("min_price=abc", "min_price"),
         ("min_price=9&max_price=8", "min_price"),
         ("listed=any", "listed"),

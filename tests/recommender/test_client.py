@@ -16,6 +16,7 @@ from pathlib import Path
 
 import orjson
 import pytest
+import structlog
 
 from bookapi.serving import free_port
 from recommender.breaker import Breaker
@@ -322,6 +323,33 @@ def test_unknown_books_do_not_open_the_circuit(proxy: FaultyProxy) -> None:
             patiently(client, Question(book=999_999))
     assert patiently(client).neighbors
     client.close()
+
+
+@pytest.mark.parametrize("question", [Question(book=1, k=5000), Question(book=1, exclude=[0])])
+def test_a_question_that_is_refused_is_not_tried_again_and_does_not_open_the_circuit(
+    proxy: FaultyProxy, question: Question, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = over_http(proxy.url, failures=1)
+    with pytest.raises(RecommenderUnavailable):
+        patiently(client, question)
+    assert proxy.requests == 1
+    assert "question refused" in caplog.text
+    assert patiently(client).neighbors
+    client.close()
+
+
+def test_the_request_id_of_the_api_goes_on_to_the_service(proxy: FaultyProxy, client: OverHTTP) -> None:
+    seen: list[str | None] = []
+
+    def look(handler: faults.Handler, body: bytes) -> None:
+        seen.append(handler.headers["X-Request-ID"])
+        faults.in_order(handler, body)
+
+    proxy.fault = look
+    with structlog.contextvars.bound_contextvars(request_id="abc"):
+        patiently(client)
+    patiently(client)
+    assert seen == ["abc", None]
 
 
 def test_the_log_says_once_that_it_went_and_once_that_it_is_back(
