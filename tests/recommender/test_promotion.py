@@ -63,8 +63,19 @@ def test_a_model_that_breaks_a_guard_is_refused_and_the_reason_is_on_record(stor
     assert served(store) == champion.version
     candidate.row.refresh_from_db()
     assert (candidate.row.state, candidate.row.decided_by) == ("refused", "oskar")
-    assert "50.00% of the books" in candidate.row.reason
+    assert "coverage@10 is 0.5000" in candidate.row.reason
     assert candidate.row.decisions.get().figures["guards"]["coverage@10"] == 0.5
+
+
+def test_a_champion_of_a_catalogue_that_no_model_covers_does_not_grow_old(store: str) -> None:
+    make_shelves()
+    narrow = promoted()
+    narrow.metrics["guards"]["coverage@10"] = 0.51
+    narrow.save()
+    candidate = trained()
+    guards = {**candidate.assessment.guards, "coverage@10": 0.5}
+    conclude(replace(candidate, assessment=replace(candidate.assessment, guards=guards)))
+    assert served(store) == candidate.row.version != narrow.version
 
 
 def test_a_refresh_without_truth_is_served(store: str) -> None:
