@@ -76,10 +76,11 @@ class Store:
         try:
             with self._workshop(version) as folder:
                 engine.save(folder)
+                Engine.load(folder, facts)  # NumPy is silent about last bytes that did not fit; such an array is no map
                 manifest = facts | {"files": manifests.sums(folder)}
                 (folder / MANIFEST).write_bytes(orjson.dumps(manifest, option=orjson.OPT_INDENT_2))
                 self._show(folder, version, list(manifest["files"]))
-        except (OSError, RuntimeError) as error:  # usearch tells of a full disk by a RuntimeError
+        except (OSError, RuntimeError, ValueError) as error:  # a full disk, as the system, usearch and NumPy tell it
             raise ArtifactError(f"{self.url}/{version} could not be written: {error}") from error
         return version
 

@@ -63,6 +63,8 @@ class Nearby:
 
     def save(self, folder: Path) -> None:
         self.index.save(folder / INDEX)
+        if (size := (folder / INDEX).stat().st_size) < self.index.serialized_length:  # the library does not tell
+            raise OSError(f"{folder / INDEX} was cut short at {size:,} bytes")
         save_csr(self.sharing, folder, "sharing")
 
     @classmethod

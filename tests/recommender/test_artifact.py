@@ -349,6 +349,7 @@ save = Vectors.save
 def limited(self, folder):
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
     save(self, folder)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 Vectors.save = limited
 try:
     store.publish(loaded, revision=2)
@@ -358,11 +359,13 @@ except ArtifactError as error:
 
 
 @pytest.mark.parametrize("name", ["dense.npy", "dense.usearch"])
+@pytest.mark.parametrize("missing", [1, 5_000])
 def test_a_file_that_the_disk_does_not_take_is_an_error_whichever_library_writes_it(
-    folder: Path, engine: Engine, name: str
+    folder: Path, engine: Engine, name: str, missing: int
 ) -> None:
     version = Store(folder).publish(engine, revision=1)
-    command = [sys.executable, "-c", LIMITED, str(folder), str((folder / version / name).stat().st_size - 1)]
+    limit = (folder / version / name).stat().st_size - missing
+    command = [sys.executable, "-c", LIMITED, str(folder), str(limit)]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert done.returncode == 1
     assert "refused" in done.stderr
