@@ -340,17 +340,20 @@ def test_a_full_disk_leaves_nothing(
 LIMITED = """
 import resource, sys
 from pathlib import Path
+import numpy as np
+from usearch.index import Index
 from recommender.engine.artifact import Store
 from recommender.engine.errors import ArtifactError
-from recommender.engine.vectors import Vectors
-store = Store(sys.argv[1])
+store, name, limit = Store(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 loaded = store.load(store.versions()[0])
-save = Vectors.save
-def limited(self, folder):
-    resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
-    save(self, folder)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-Vectors.save = limited
+def limited(save):
+    def saved(*arguments):
+        room = limit if any(isinstance(a, Path) and a.name == name for a in arguments) else resource.RLIM_INFINITY
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room, resource.RLIM_INFINITY))
+        save(*arguments)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    return saved
+np.save, Index.save = limited(np.save), limited(Index.save)
 try:
     store.publish(loaded, revision=2)
 except ArtifactError as error:
@@ -365,7 +368,7 @@ def test_a_file_that_the_disk_does_not_take_is_an_error_whichever_library_writes
 ) -> None:
     version = Store(folder).publish(engine, revision=1)
     limit = (folder / version / name).stat().st_size - missing
-    command = [sys.executable, "-c", LIMITED, str(folder), str(limit)]
+    command = [sys.executable, "-c", LIMITED, str(folder), name, str(limit)]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert done.returncode == 1
     assert "refused" in done.stderr
