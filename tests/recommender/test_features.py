@@ -109,13 +109,13 @@ def test_near_prices_are_alike_in_the_recipe_that_looks_at_them() -> None:
 
 def test_a_shared_name_in_descriptions_counts_unless_everybody_has_it() -> None:
     descriptions = [f"{word} by Ann Dee of New York" for word in ("lake", "hill")]
-    descriptions += [f"book{i} from New York" for i in range(40)]
+    descriptions += ["by Solitary Author from New York"] + [f"book{i} from New York" for i in range(39)]
     books = corpus_of([f"t{i}" for i in range(42)], descriptions, [""] * 42, [()] * 42)
 
-    scores = likeness(Featurizer.fit(books, only(names=1))[1])
+    featurizer, made = Featurizer.fit(books, only(names=1))
 
-    assert scores[0, 1] == pytest.approx(1)
-    assert scores[0, 5] == scores[5, 6] == 0
+    assert likeness(made)[0, 1] == pytest.approx(1)
+    assert set(featurizer.columns["names"]) == {"ann dee"}
 
 
 @pytest.mark.parametrize("name", WITHOUT_MODEL)
@@ -185,6 +185,12 @@ def test_a_large_corpus_keeps_only_rare_exact_columns_sparse(monkeypatch: pytest
 
     assert made.sparse.shape[1] == sum(len(featurizer.columns[block]) for block in ("series", "authors", "names"))
     assert likeness(made)[2, 3] > likeness(made)[2, 0]
+
+
+def test_books_that_repeat_each_other_make_no_topics_of_their_own() -> None:
+    books = corpus_of(["red fox", "red fox", "red fox", "blue sea"], [""] * 4, [""] * 4, [()] * 4)
+
+    assert Featurizer.fit(books, only(topics=1))[0].topics.shape == (4, 2)
 
 
 def test_words_of_a_book_are_its_weightiest_as_people_write_them() -> None:
