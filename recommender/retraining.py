@@ -14,6 +14,10 @@ from recommender.training import train
 
 logger = logging.getLogger(__name__)
 
+#: In this order; PostgreSQL keeps JSON's fields in another.
+STEPS = ("read", "train", "evaluate", "publish")
+METRICS = ("ndcg@10", "recall@20", "mrr@20")
+
 
 def retrain(training: ModelVersion, *, content_only: bool = False, progress: Progress | None = None) -> ModelVersion:
     """The version that was trained, decided on and, if it is good enough, served.
@@ -48,7 +52,7 @@ def in_markdown(version: ModelVersion) -> str:
                 ("kind", version.kind.replace("_", " ") or "-"),
                 ("books", f"{version.n_books:,}"),
                 ("readers", f"{version.n_readers:,}"),
-                *((f"{step} (s)", f"{seconds:.1f}") for step, seconds in version.durations.items()),
+                *((f"{step} (s)", f"{version.durations[step]:.1f}") for step in STEPS if step in version.durations),
             ],
         ),
     ]
@@ -59,15 +63,15 @@ def in_markdown(version: ModelVersion) -> str:
 
 def _figures(report: Mapping[str, Any]) -> Iterator[str]:
     if report["metrics"]:
-        names = list(report["metrics"])
-        rankings = {"this one": report["metrics"], **report["baselines"]}
+        baselines = sorted(report["baselines"].items(), key=lambda baseline: -baseline[1][METRICS[0]]["value"])
+        rankings = [("this one", report["metrics"]), *baselines]
         yield (
             f"{report['n_queries']} queries, {report['n_skipped']} more skipped for want of truth, "
             f"{report['n_candidates']} candidates; 95 % intervals."
         )
         yield ""
         yield from _table(
-            ("ranking", *names), [(name, *(_interval(of[n]) for n in names)) for name, of in rankings.items()]
+            ("ranking", *METRICS), [(name, *(_interval(of[metric]) for metric in METRICS)) for name, of in rankings]
         )
     else:
         yield "There are not enough readers to judge by."

@@ -72,6 +72,8 @@ def test_retrain_promotes_and_tells_it_in_markdown(tmp_path: Path) -> None:
     ndcg = row.metrics["metrics"]["ndcg@10"]
     assert any(line.startswith(f"| this one | {ndcg['value']:.3f} [") for line in lines)
     assert any(line.startswith("| same_category | ") for line in lines)
+    assert "| ranking | ndcg@10 | recall@20 | mrr@20 |" in lines
+    assert [line.split()[1] for line in lines if "(s)" in line] == ["read", "train", "evaluate", "publish"]
     assert "| coverage@10 | 1 |" in lines
 
 
