@@ -36,6 +36,10 @@ class TrainingFailed(TrainingError):
     """The training failed, and its row says why."""
 
 
+#: What shops call books that they have not sorted: two of them are not alike for being there.
+UNSORTED = frozenset({"Default", "Add a comment"})
+
+
 # --- What is learned from ---------------------------------------------------------------------------------------------
 def corpus_from_catalogue(books: BookQuerySet | None = None) -> Corpus:
     """The listed books, or these, in the order of their ids. One query, read as a stream; a million books have 2 GB."""
@@ -53,7 +57,7 @@ def corpus_from_catalogue(books: BookQuerySet | None = None) -> Corpus:
                 upcs.append(upc)
                 titles.append(title)
                 descriptions.append(description)
-                categories.append(names.setdefault(category, category))
+                categories.append("" if category in UNSORTED else names.setdefault(category, category))
                 authors.append(tuple(authors_json(written)))
     return Corpus(
         np.array(ids, np.int64), upcs, titles, descriptions, categories, authors, np.array(prices, np.float64)

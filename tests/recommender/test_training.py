@@ -67,6 +67,12 @@ def test_books_of_one_shelf_share_its_name_in_memory() -> None:
     assert len({id(name) for name in names}) == 3
 
 
+def test_books_that_the_shop_has_not_sorted_have_no_category_in_common() -> None:
+    for name in ("Default", "Add a comment", "Poetry"):
+        make_book(category=name)
+    assert list(corpus_from_catalogue().categories) == ["", "", "Poetry"]
+
+
 def test_some_books_can_be_asked_for() -> None:
     make_book(shop="a")
     other = make_book(shop="b")
