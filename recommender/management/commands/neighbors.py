@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -43,6 +44,9 @@ class Command(BaseCommand):
                 engine = trained(recipe, content_only, progress)
             with self._opened(output) as stream:
                 write(engine, top, stream)
+                stream.flush()
+        except BrokenPipeError:  # whoever reads it, like `head`, has read enough
+            _silence(sys.stdout)
         except (EngineError, OSError) as error:
             raise CommandError(str(error)) from error
 
@@ -53,6 +57,13 @@ class Command(BaseCommand):
             return
         with output.open("w", encoding="utf-8", newline="") as stream:
             yield stream
+
+
+def _silence(stream: IO[str]) -> None:
+    """What is still to be written goes nowhere: Python writes it when it ends, and complains when it cannot."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
 
 
 def trained(name: str, content_only: bool, progress: Any) -> Engine:
