@@ -314,17 +314,17 @@ def basket_of(ids: Sequence[int]) -> Subject:
     """The basket, with the survivors of books that were merged. Two queries.
 
     Raises:
-        ValidationError: naming the books that there are not, or that a person has hidden.
+        ValidationError: naming the books that there are not, or that a person has hidden, or merged into a hidden one.
     """
-    columns = ("id", "hidden", "merged_into", *_SAID_SHAPE.columns)
+    columns = ("id", "hidden", "merged_into", "merged_into__hidden", *_SAID_SHAPE.columns)
     found = {row[0]: row for row in run(*compiled(Book.objects.filter(pk__among=ids).values_list(*columns)))}
     errors = Errors()
     for index, book in enumerate(ids):
-        if book not in found or found[book][1]:
+        if book not in found or found[book][1] or found[book][3]:
             errors.add(f"books.{index}", f"There is no book {book}.", "unknown")
     errors.check()
     books = list(dict.fromkeys(found[book][2] or book for book in ids))
-    said = Said.of([found[book][3:] for book in ids])
+    said = Said.of([found[book][4:] for book in ids])
     return Subject(text=said.text, books=books, categories=said.categories, curated=curated_for(books))
 
 

@@ -462,6 +462,14 @@ def test_a_basket_finds_others_than_itself_and_knows_merged_books(
     assert not {library[0].pk, library[8].pk, library[4].pk} & set(ids(body))
 
 
+def test_a_basket_knows_no_hidden_book_nor_one_that_was_merged_into_it(reader: Client, library: list[Book]) -> None:
+    merge(library[4].pk, [library[8].pk])
+    change_book(library[4], hidden=True)
+    answer = ask(reader, books=[library[0].pk, library[4].pk, library[8].pk])
+    assert answer.status_code == 400
+    assert [error["field"] for error in answer.json()["errors"]] == ["books.1", "books.2"]
+
+
 def test_a_basket_of_books_that_the_model_does_not_know_is_asked_by_its_texts(
     reader: Client, library: list[Book], model: str
 ) -> None:
