@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,12 @@ def test_retrain_that_refuses_is_no_failure_unless_that_is_asked_for(store: str)
         run("retrain", "--recipe", "title_tfidf", "--content-only", "--strict")
     assert ended.value.code == 3
     assert Store(store).champion() == champion.version
+
+
+def test_retrain_does_not_begin_where_its_summary_cannot_be_written(tmp_path: Path) -> None:
+    make_shelves()
+    assert refused("retrain", "--summary", tmp_path / "nowhere" / "summary.md").returncode == 2
+    assert not ModelVersion.objects.exists()
 
 
 def test_retrain_that_fails_says_so_and_leaves_a_summary(tmp_path: Path) -> None:
@@ -185,6 +192,16 @@ def test_neighbors_know_readers_unless_content_alone_is_asked_for() -> None:
     assert run("neighbors", "--top", 3) != content
     assert run("neighbors", "--top", 3, "--content-only") == content, "the same question has the same answer"
     assert run("neighbors", "--top", 3, "--content-only", "--recipe", "title_category_price") != content
+
+
+def test_neighbors_end_quietly_when_who_reads_them_has_read_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    make_shelves(8)
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "w") as pipe:
+        monkeypatch.setattr("sys.stdout", pipe)
+        call_command("neighbors", "--top", "2")
+        pipe.write("What Python would still write goes nowhere.")
 
 
 def test_neighbors_go_to_a_file(tmp_path: Path) -> None:

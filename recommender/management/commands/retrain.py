@@ -24,8 +24,8 @@ class Command(BaseCommand):
     help = (
         "Train a model, compare it with the champion, and serve it if it is good enough. "
         "Exit code 0: trained and decided, whatever the decision is; 1: the training failed, or a good model could not "
-        "be served; 2: another training is under way; 3, with --strict alone: decided, and not promoted. "
-        "Except after 0 the champion stays."
+        "be served; 2: not begun, since another training is under way or FILE cannot be written; 3, with --strict "
+        "alone: decided, and not promoted. Except after 0 the champion stays."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -45,6 +45,8 @@ class Command(BaseCommand):
         training: int | None,
         **options: Any,
     ) -> None:
+        if summary is not None:
+            _check_writable(summary)
         try:
             row = adopt_training(start_training(recipe).pk if training is None else training)
         except (TrainingUnderWay, UnknownTraining) as error:
@@ -65,3 +67,11 @@ class Command(BaseCommand):
         if file is not None:
             with file.open("a", encoding="utf-8") as stream:
                 stream.write(in_markdown(row))
+
+
+def _check_writable(file: Path) -> None:
+    """Now, since a model that was promoted cannot be told of later. Raises CommandError."""
+    try:
+        file.open("a").close()
+    except OSError as error:
+        raise CommandError(f"{file}: {error.strerror}.", returncode=NOT_STARTED) from error
