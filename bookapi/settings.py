@@ -210,6 +210,8 @@ ARTIFACT_STORE = env.text("ARTIFACT_STORE") or str(VAR_DIR / "models")  # a fold
 # Older versions and ones beyond that number are removed after a training; never the champion and the one before it.
 ARTIFACT_KEEP = env.integer("ARTIFACT_KEEP", 5, minimum=1)
 ARTIFACT_KEEP_DAYS = env.integer("ARTIFACT_KEEP_DAYS", 90)
+# Of the environment, which `recommender.engine` reads itself: it knows no settings.
+EMBEDDING_MODEL = env.text("EMBEDDING_MODEL")
 ARTIFACT_POLL_S = env.number("ARTIFACT_POLL_S", 2.0, minimum=0.01, maximum=3600)  # between looks for a new champion
 RECOMMENDER_URL = env.web_address("RECOMMENDER_URL")  # of a prediction service; by default the model is in process
 # For all that one answer asks of the service. Then it recommends without it.
