@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Callable
+from typing import TypeVar
 
 from granian import Granian
 from granian.constants import HTTPModes, Interfaces
 from granian.log import LogLevels
 
 from recommender.service.logs import logging_config
+
+N = TypeVar("N", int, float)
 
 #: Seconds that requests at work have to end after SIGTERM.
 GRACE_S = 10
@@ -44,10 +48,25 @@ def _parser() -> argparse.ArgumentParser:
         "--store", default=store, required=not store, help="folder or fsspec address of the models (ARTIFACT_STORE)"
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at; the service asks for no token")
-    parser.add_argument("--port", type=int, default=8001)
-    parser.add_argument("--workers", type=int, default=1, help="processes, each with the arrays mapped, not copied")
-    parser.add_argument("--poll-s", type=float, default=2.0, help="seconds between looks for a new champion")
+    parser.add_argument("--port", type=_within(int, 1, 65_535), default=8001)
+    workers = "processes, each with the arrays mapped, not copied"
+    parser.add_argument("--workers", type=_within(int, 1, 256), default=1, help=workers)
+    poll_s = "seconds between looks for a new champion"
+    parser.add_argument("--poll-s", type=_within(float, 0.01, 3600), default=2.0, help=poll_s)
     return parser
+
+
+def _within(kind: type[N], least: float, most: float) -> Callable[[str], N]:
+    """Reads a number of a range, for argparse."""
+
+    def number(text: str) -> N:
+        value = kind(text)
+        if not least <= value <= most:
+            raise argparse.ArgumentTypeError(f"{text} is not between {least} and {most}")
+        return value
+
+    number.__name__ = kind.__name__  # what argparse calls it when it is no number at all
+    return number
 
 
 if __name__ == "__main__":

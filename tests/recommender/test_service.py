@@ -16,6 +16,7 @@ import pytest
 import requests
 
 from recommender.engine.artifact import Store
+from recommender.service.__main__ import main
 from tests.recommender.trained import ROOT, corpus_of, prediction_service, publish
 
 
@@ -230,6 +231,7 @@ sys.meta_path.insert(0, Installed())
 import recommender.service.__main__
 import recommender.service.app
 from recommender.engine.artifact import Store
+from recommender.service.__main__ import main
 from recommender.service.questions import Question, Text, answer
 
 store = Store(sys.argv[1])
@@ -251,6 +253,18 @@ def test_it_needs_only_what_its_requirements_install_and_holds_nothing_else_of_t
     others = {"django", "rest_framework", "scrapy", "twisted", "catalog", "bookapi", "crawler", "structlog"}
     assert not others & {name.partition(".")[0] for name in loaded}
     assert {name.split(".")[1] for name in loaded if name.startswith("recommender.")} == {"engine", "service"}
+
+
+@pytest.mark.parametrize(
+    "option", ["--port=0", "--port=99999", "--port=x", "--workers=0", "--poll-s=0", "--poll-s=nan", "--poll-s=-1"]
+)
+def test_a_number_that_it_cannot_work_with_is_refused_by_the_name_of_its_option(
+    option: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["recommender.service", "--store=models", option])
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    assert f"argument {option.partition('=')[0]}: " in capsys.readouterr().err
 
 
 def test_before_there_is_a_model_it_lives_but_is_not_ready_and_a_promotion_makes_it_so(tmp_path: Path) -> None:
