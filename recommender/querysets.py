@@ -18,7 +18,3 @@ class ModelVersionQuerySet(models.QuerySet["ModelVersion"]):
     def champions(self) -> Self:
         """The one that is served, or none."""
         return self.filter(state="champion")
-
-    def published(self) -> Self:
-        """With an artifact, unless it was pruned since."""
-        return self.exclude(version="")
