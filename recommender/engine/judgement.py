@@ -76,7 +76,7 @@ _OUTCOMES = {True: "Promoted.", False: "Refused.", None: "Waits for a person."}
 def _verdict(case: Case, gain: Gain | None, limits: Limits) -> tuple[bool | None, str]:
     """By the case's own rule, with the guards left aside."""
     if case == "first":
-        return True, "There is no champion yet, so that the guards decide."
+        return True, "There is no champion to compare it with, so that the guards decide."
     if gain is None or gain.n_queries < limits.queries:
         absent = "there is no truth to judge by" if gain is None else f"{gain.n_queries} queries with truth are too few"
         if case == "refresh":

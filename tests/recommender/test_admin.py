@@ -65,7 +65,7 @@ def test_a_version_is_shown_with_its_decisions_and_figures_and_nobody_edits_it(
     for client in (operator, curator):
         assert row.version in text_of(get(client, VERSIONS))
         page = text_of(get(client, page_of(row)))
-        for said in (row.version, "champion", "There is no champion yet", "coverage@10", "publish"):
+        for said in (row.version, "champion", "There is no champion to compare it with", "coverage@10", "publish"):
             assert said in page
         assert client.post(page_of(row), {"recipe": "s"}).status_code == 403
         assert client.get(f"{VERSIONS}add/").status_code == 403
