@@ -56,6 +56,7 @@ def conclude(trained: Trained, by: str = "") -> judgement.Decision:
         _serve(row, Decision.PROMOTED, decision.reason, by, instead_of=instead_of, figures=decision.figures)
     elif decision.promote is None:
         with transaction.atomic():
+            _hold_candidate(row)
             record_decision(row, Decision.WAITING, decision.reason, by=by, figures=decision.figures)
     else:
         refuse(row, decision.reason, by=by, figures=decision.figures)
@@ -108,14 +109,20 @@ def previous_champion(current: ModelVersion) -> ModelVersion | None:
 
 def refuse(version: ModelVersion, reason: str, *, by: str = "", figures: dict[str, Any] | None = None) -> None:
     """The version is not served. Raises NotPromotable of one that is no candidate."""
-    if version.state != State.CANDIDATE:
-        raise NotPromotable(f"{version} is {version.state}, and no candidate.")
-    version.state = State.REFUSED
     with transaction.atomic():
+        _hold_candidate(version)
+        version.state = State.REFUSED
         record_decision(version, Decision.REFUSED, reason, by=by, figures=figures)
 
 
 # --- How it is done ---------------------------------------------------------------------------------------------------
+def _hold_candidate(version: ModelVersion) -> None:
+    """Until the transaction ends nobody else decides on it. Raises NotPromotable if somebody has, since it was read."""
+    version.refresh_from_db(fields=["state"], from_queryset=ModelVersion.objects.select_for_update())
+    if version.state != State.CANDIDATE:
+        raise NotPromotable(f"{version} is {version.state}, and no candidate.")
+
+
 def _serve(
     version: ModelVersion,
     decision: ModelVersion.Decision,
@@ -142,7 +149,8 @@ def _serve(
 
 def _take_the_place(version: ModelVersion, instead_of: ModelVersion | None) -> None:
     """Move the states. Of two processes that promote at once, one waits here and then finds the champion moved."""
-    current = ModelVersion.objects.champions().select_for_update().first()
+    # Who waited finds that the row is no champion any more, and looks again for the one that is.
+    current = ModelVersion.objects.champions().select_for_update().first() or champion()
     if current != instead_of:
         raise ChampionMoved(f"{current or 'no version'} is champion now; it was {instead_of or 'none'}.")
     ModelVersion.objects.champions().update(state=State.RETIRED)
@@ -182,7 +190,10 @@ def mend_pointer() -> bool:
     if pointed == served.version:
         return False
     store.load(served.version)
-    store.set_champion(served.version)
+    with transaction.atomic():
+        if ModelVersion.objects.champions().select_for_update().first() != served:
+            return False  # somebody promoted another one meanwhile, and pointed at it
+        store.set_champion(served.version)
     logger.warning("champion pointer mended", extra={"pointed": pointed, "champion": served.version})
     return True
 

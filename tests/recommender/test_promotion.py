@@ -175,6 +175,38 @@ def test_a_champion_that_a_person_chose_meanwhile_is_not_overridden(store: str) 
 
 
 # --- What cannot be served --------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(("recipe", "duplicates"), [("content", 1.0), ("title_tfidf", 0.0)], ids=["refused", "waits"])
+def test_what_a_person_served_while_it_was_judged_stays_champion(store: str, recipe: str, duplicates: float) -> None:
+    make_shelves()
+    promoted()
+    candidate = trained(recipe)
+    guards = {**candidate.assessment.guards, "duplicates": duplicates}
+    candidate = replace(candidate, assessment=replace(candidate.assessment, guards=guards))
+    promote(ModelVersion.objects.get(pk=candidate.row.pk), "At once.")
+    with pytest.raises(NotPromotable, match="is champion"):
+        conclude(candidate)
+    assert served(store) == candidate.row.version
+    assert candidate.row.decisions.get().decision == "promoted"
+
+
+def test_a_pointer_is_not_mended_to_a_champion_that_another_one_has_just_replaced(
+    store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_shelves()
+    before, row = promoted(), trained().row
+    Store(store).set_champion(row.version)
+    load = Store.load
+
+    def load_and_promote(self: Store, version: str) -> Any:
+        monkeypatch.setattr(Store, "load", load)
+        promote(row, "Meanwhile.")
+        return load(self, version)
+
+    monkeypatch.setattr(Store, "load", load_and_promote)
+    assert not mend_pointer()
+    assert served(store) == row.version != before.version
+
+
 def test_a_damaged_artifact_is_refused_by_name_and_the_champion_stays(store: str) -> None:
     make_shelves()
     champion = promoted()
