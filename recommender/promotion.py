@@ -134,8 +134,8 @@ def _serve(
 ) -> None:
     if version.state in {State.TRAINING, State.FAILED, State.CHAMPION}:
         raise NotPromotable(f"{version} is {version.state}.")
-    store = Store(settings.ARTIFACT_STORE)
     try:
+        store = Store(settings.ARTIFACT_STORE)
         store.load(version.version)  # every file is looked at
         with transaction.atomic():
             _take_the_place(version, instead_of)

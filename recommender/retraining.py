@@ -32,7 +32,10 @@ def retrain(training: ModelVersion, *, content_only: bool = False, progress: Pro
         logger.exception("champion pointer cannot be mended")
     trained = train(training, content_only=content_only, progress=progress)
     conclude(trained, by=training.requested_by)
-    prune()
+    try:
+        prune()
+    except (ArtifactError, OSError):  # it was decided, and what is served has moved: the next one may tidy up
+        logger.exception("artifacts cannot be pruned")
     return trained.row
 
 

@@ -41,12 +41,16 @@ _TIME = "%Y%m%dT%H%M%S"
 class Store:
     """Where artifacts are kept: a folder, or the URL of any file system that fsspec knows, like `s3://bucket/models`.
 
-    What is in a bucket is loaded from a copy in `cache`, by default a folder of ours among the temporary files.
+    What is in a bucket is loaded from a copy in `cache`, by default a folder of ours among the temporary files. An
+    address that cannot be understood raises ArtifactError.
     """
 
     def __init__(self, url: str | Path, cache: Path | None = None) -> None:
         self.url = str(url)
-        self._fs, self._root = url_to_fs(self.url)
+        try:
+            self._fs, self._root = url_to_fs(self.url)
+        except (ValueError, ImportError) as error:  # no such protocol, or its library is not installed
+            raise ArtifactError(f"{self.url} is no artifact store: {error}") from error
         self._local = isinstance(self._fs, LocalFileSystem)
         self._cache = cache
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from django.core.management import CommandError, call_command
+from pytest_django import Settings
 
 from catalog.models import Book
 from recommender.engine.artifact import Store
@@ -92,6 +93,25 @@ def test_retrain_does_not_begin_where_its_summary_cannot_be_written(tmp_path: Pa
     make_shelves()
     assert refused("retrain", "--summary", tmp_path / "nowhere" / "summary.md").returncode == 2
     assert not ModelVersion.objects.exists()
+
+
+def test_retrain_into_an_address_that_is_no_store_fails_and_is_not_left_under_way(settings: Settings) -> None:
+    make_shelves()
+    settings.ARTIFACT_STORE = "nowhere://models"
+    assert refused("retrain").returncode == 1
+    row = ModelVersion.objects.get()
+    assert (row.state, "Protocol not known: nowhere" in row.reason) == ("failed", True)
+
+
+def test_retrain_that_promoted_is_no_failure_where_old_artifacts_cannot_be_removed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    make_shelves()
+    monkeypatch.setattr(Store, "prune", refuse)
+    assert "promoted" in run("retrain")
 
 
 def test_retrain_that_fails_says_so_and_leaves_a_summary(tmp_path: Path) -> None:
