@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 TOP = 10  # places of a list that count
+HOSTS = 40  # of an orphan's own neighbors that are asked
 
 
 def adopt(rows: NDArray[np.int32], scores: NDArray[np.float16]) -> int:
@@ -23,7 +24,7 @@ def adopt(rows: NDArray[np.int32], scores: NDArray[np.float16]) -> int:
     if rows.shape[1] <= TOP:
         return 0
     listed = np.bincount(rows[:, :TOP][rows[:, :TOP] >= 0], minlength=len(rows))
-    orphans, places = np.nonzero((listed == 0)[:, np.newaxis] & (rows >= 0))
+    orphans, places = np.nonzero((listed == 0)[:, np.newaxis] & (rows[:, :HOSTS] >= 0))
     hosts = rows[orphans, places]
     costs = scores[hosts, TOP - 1].astype(np.float32) - scores[orphans, places]
     taken: set[int] = set()
