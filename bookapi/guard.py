@@ -97,10 +97,11 @@ class Count:
             count=Case(When(over, then=1), default=F("count") + 1),
             expires_at=later if self.from_last else Case(When(over, then=Value(later)), default=F("expires_at")),
         ):
-            ends = rows.values_list("expires_at", flat=True).first()
-            if ends is not None and ends > now:
-                raise LoginLocked(math.ceil((ends - now).total_seconds()))
-            make_counters([self], now)  # it was over and has just been pruned
+            found = rows.values_list("count", "expires_at").first()
+            if found is None:
+                make_counters([self], now)  # it was over and has just been pruned
+            elif found[0] >= self.limit and found[1] > now:  # or another attempt has just made it again
+                raise LoginLocked(math.ceil((found[1] - now).total_seconds()))
 
     def take_back(self) -> None:
         LoginCounter.objects.filter(key=self.key, count__gt=0).update(count=F("count") - 1)

@@ -9,6 +9,7 @@ import pytest
 import time_machine
 from django.contrib.admin.forms import AdminAuthenticationForm
 from django.contrib.auth.models import User
+from django.db.models import QuerySet
 from django.test import Client, RequestFactory
 from django.utils import timezone
 
@@ -197,6 +198,24 @@ def test_a_counter_that_vanishes_while_it_is_counted_is_made_again(monkeypatch: 
     attempt.count()
     assert len(calls) == 4
     assert sorted(LoginCounter.objects.values_list("count", flat=True)) == [1, 1, 1]
+
+
+def test_a_counter_that_another_attempt_makes_again_locks_nobody_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is gone when it is to be counted up, and there when it is looked at."""
+    counter = Attempt.of("anna", HOME).by_name
+    count_up = QuerySet.update
+    calls: list[int] = []
+
+    def update(rows: QuerySet[Any], **values: Any) -> int:
+        calls.append(1)
+        if len(calls) == 1:
+            guard.make_counters([counter], timezone.now())
+            return 0
+        return count_up(rows, **values)
+
+    monkeypatch.setattr(QuerySet, "update", update)
+    counter.add(timezone.now())
+    assert list(LoginCounter.objects.values_list("count", flat=True)) == [1]
 
 
 def test_the_counters_hold_no_names_and_no_addresses(anna: User) -> None:
