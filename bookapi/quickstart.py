@@ -55,6 +55,7 @@ class CannotRun(Exception):
 class Options:
     port: int = 8000
     crawl: bool = True
+    train: bool = True  # after a crawl that changed what is recommended
     practice: bool = False  # do not ask the live shop
     practice_port: int = PRACTICE_PORT
     practice_books: int = PRACTICE_BOOKS
@@ -96,7 +97,8 @@ def run(options: Options, console: Console) -> None:
         console.print(_welcome(base, password, source))
         if source is not None:
             _fill(source, console, children)
-            _train(console, children)
+            if options.train:
+                _train(console, children)
         console.print(_next_steps(base, password), soft_wrap=True, markup=False)
         console.print("Serving. Ctrl-C ends it.")
         code = server.process.wait()

@@ -168,14 +168,15 @@ def test_first_start_fills_the_catalogue_and_the_second_finds_nothing_changed(st
 
 def test_live_shop_that_answers_is_read_under_its_own_name(start: Start) -> None:
     with serving(Shop(20)) as address:
-        quickstart = start(shop_url=address)
+        quickstart = start("--no-train", shop_url=address)
         text = quickstart.read_until("Serving.")
     assert f"books-toscrape at {address}, it answers" in text
     assert "20 of 20 books read" in text
+    assert "Recommender" not in text  # as it was asked for
 
 
 def test_crawl_through_the_api_reads_the_shop_that_was_chosen(start: Start) -> None:
-    quickstart = start("--practice", "--practice-books=40")
+    quickstart = start("--practice", "--practice-books=40", "--no-train")
     access = login(quickstart, password_in(quickstart.read_until("Serving."))).json()["access"]
     headers = {"Authorization": f"Bearer {access}"}
     answer = requests.post(f"{quickstart.api}/scraping/trigger", json={"limit": 3}, headers=headers, timeout=20)
@@ -184,14 +185,14 @@ def test_crawl_through_the_api_reads_the_shop_that_was_chosen(start: Start) -> N
 
 
 def test_terminal_shows_a_bar(start: Start) -> None:
-    text = start(terminal=True).read_until("Serving.")
+    text = start("--no-train", terminal=True).read_until("Serving.")
     assert "Reading practice-shop" in text
     assert "1000/1000" in text
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
 def test_signal_ends_every_process_within_seconds(start: Start, number: signal.Signals) -> None:
-    quickstart = start("--practice", "--practice-books=40")
+    quickstart = start("--practice", "--practice-books=40", "--no-train")
     quickstart.read_until("Serving.")
     family = quickstart.family()
     assert len(family) >= 2  # the server, the practice shop
@@ -209,7 +210,7 @@ def test_signal_while_the_shop_is_read_leaves_a_run_that_the_next_start_resumes(
     family = quickstart.family()
     assert quickstart.end(signal.SIGINT) == 0
     wait_until_gone(family, 1)
-    text = start("--practice").read_until("Serving.")
+    text = start("--practice", "--no-train").read_until("Serving.")
     assert "Run 1: 1000 of 1000 books read" in text
 
 
@@ -222,7 +223,7 @@ def wait_for_books(quickstart: Quickstart) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child that its parent died")
 def test_kill_leaves_no_process_that_holds_a_port(start: Start) -> None:
-    quickstart = start("--practice", "--practice-books=40")
+    quickstart = start("--practice", "--practice-books=40", "--no-train")
     quickstart.read_until("Serving.")
     family = quickstart.family()
     assert quickstart.end(signal.SIGKILL) == -signal.SIGKILL
@@ -249,7 +250,7 @@ def test_taken_port_is_told_with_the_way_out(tmp_path: Path) -> None:
 def test_taken_practice_port_moves_the_shop_and_says_so(tmp_path: Path) -> None:
     with serving(Shop(5)) as address:
         taken = address.rpartition(":")[2]
-        quickstart = Quickstart(tmp_path, "--practice", "--practice-books=40", f"--practice-port={taken}")
+        quickstart = Quickstart(tmp_path, "--practice", "--practice-books=40", f"--practice-port={taken}", "--no-train")
         try:
             text = quickstart.read_until("Serving.")
         finally:
