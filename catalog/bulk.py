@@ -36,7 +36,7 @@ def write_rows(model: type[models.Model], columns: Sequence[str], rows: Iterable
         if connection.vendor != "postgresql":
             marks = ", ".join(["%s"] * len(columns))
             sql = f"INSERT INTO {table} ({names}) VALUES ({marks}){conflict}"  # noqa: S608 - names of ours
-            cursor.executemany(sql, list(_converted(model, columns, rows, _FOR_SQLITE)))
+            cursor.executemany(sql, list(_converted(model, columns, rows, _FOR_SQLITE, None)))
         elif key:
             # Parsed once by the server, where VALUES would be an expression a value; it knows the types by itself.
             source = f"SELECT {names} FROM json_populate_recordset(NULL::{table}, %s)"  # noqa: S608 - names of ours
@@ -44,21 +44,30 @@ def write_rows(model: type[models.Model], columns: Sequence[str], rows: Iterable
             cursor.execute(f"INSERT INTO {table} ({names}) {source}{conflict}", [document.decode()])
         else:
             # Two thirds of the time that JSON takes the server; but COPY cannot overwrite.
-            lines = "".join("\t".join(row) + "\n" for row in _converted(model, columns, rows, _FOR_COPY))
+            lines = "".join("\t".join(row) + "\n" for row in _converted(model, columns, rows, _FOR_COPY, r"\N"))
             with connection.wrap_database_errors:
                 cursor.copy_expert(f"COPY {table} ({names}) FROM STDIN", BytesIO(lines.encode()))
 
 
 def _converted(
-    model: type[models.Model], columns: Sequence[str], rows: Iterable[Row], converters: Converters
+    model: type[models.Model], columns: Sequence[str], rows: Iterable[Row], converters: Converters, null: Any
 ) -> Iterator[tuple[Any, ...]]:
-    """The rows with their values as the converters make them: a column at a time, which is a loop in C."""
+    """The rows with their values as the converters make them: a column at a time, which is a loop in C.
+
+    `null` stands for None, in columns that may hold it.
+    """
     fields = {field.column: field for field in model._meta.concrete_fields}
     converted: list[Iterable[Any]] = []
     for name, values in zip(columns, zip(*rows, strict=True), strict=True):
         convert = next((convert for kind, convert in converters.items() if isinstance(fields[name], kind)), None)
+        if convert and fields[name].null:
+            convert = _unless_none(convert, null)
         converted.append(map(convert, values) if convert else values)
     return zip(*converted, strict=True)
+
+
+def _unless_none(convert: Callable[[Any], Any], null: Any) -> Callable[[Any], Any]:
+    return lambda value: null if value is None else convert(value)
 
 
 def _json(value: Any) -> str:
@@ -71,8 +80,8 @@ def _escaped(text: str) -> str:
 
 #: What makes of a value, by the kind of its field, what Django would store; other values SQLite takes as they are.
 _FOR_SQLITE: Converters = {
-    models.DateTimeField: lambda at: at and at.astimezone(UTC).isoformat(" ")[:-6],
-    models.DecimalField: lambda value: None if value is None else str(value),
+    models.DateTimeField: lambda at: at.astimezone(UTC).isoformat(" ")[:-6],
+    models.DecimalField: str,
     models.JSONField: _json,
 }
 
@@ -81,5 +90,5 @@ _FOR_COPY: Converters = {
     models.CharField: _escaped,
     models.TextField: _escaped,
     models.JSONField: lambda value: _escaped(_json(value)),
-    models.Field: lambda value: r"\N" if value is None else str(value),
+    models.Field: str,
 }

@@ -142,7 +142,8 @@ class _Batch:
         """Read the current state of the visited books: a narrow row each, and the whole row where something differs."""
         latest = Sighting.objects.filter(book=OuterRef("pk")).order_by("-scraped_at").values("scraped_at")[:1]
         never = Value(_LONG_AGO, DateTimeField())
-        rows = Book.objects.filter(shop=self.shop, upc__among={v.upc for v in visits}).values_list(
+        books = Book.objects.filter(shop=self.shop, upc__among={v.upc for v in visits}).order_by()
+        rows = books.values_list(
             "upc",
             "id",
             "listed",
@@ -294,7 +295,7 @@ class _Batch:
         if not self.created:
             return
         write_rows(Book, _BOOK[1:], [_book_row(known.book)[1:] for known in self.created.values()])
-        ids = Book.objects.filter(shop=self.shop, upc__among=self.created).values_list("upc", "id")
+        ids = Book.objects.filter(shop=self.shop, upc__among=self.created).order_by().values_list("upc", "id")
         for upc, pk in ids:
             self.created[upc].id = pk
             self.turn.change(pk, Change.Kind.CREATED)
