@@ -168,7 +168,7 @@ def finish_run(
 
 
 def _seen_by(run: CrawlRun) -> QuerySet[Book]:
-    return Book.objects.filter(Exists(Sighting.objects.filter(run=run, book=OuterRef("pk"))))
+    return Book.objects.filter(Exists(Sighting.objects.filter(run=run, book=OuterRef("pk"))), shop=run.shop)
 
 
 def _delist(run: CrawlRun, failed: Collection[int], turn: Writing) -> int:
