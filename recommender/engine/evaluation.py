@@ -17,7 +17,7 @@ from recommender.engine import metrics
 from recommender.engine.baselines import Ranker, Rows, by_likeness
 from recommender.engine.coreads import co_reads
 from recommender.engine.corpus import Corpus, Readings
-from recommender.engine.features import Features, Featurizer
+from recommender.engine.features import Features
 from recommender.engine.metrics import Lists, PerQuery
 from recommender.engine.recipes import Recipe
 from recommender.engine.series import series_of
@@ -161,14 +161,6 @@ def likeness_fit(features: Features, recipe: Recipe, known: Rows | None = None) 
         return lambda queries, candidates, k: rank(queries, np.intersect1d(candidates, known), k)
 
     return fit
-
-
-def judge_recipe(
-    corpus: Corpus, readings: Readings, recipe: Recipe, seeds: Iterable[int] = SEEDS, query_rows: Rows | None = None
-) -> Scores:
-    """A recipe's figures when it learns from half of the readers and is judged by the others, over some halves."""
-    _, features = Featurizer.fit(corpus, recipe)
-    return judge(trials(readings, seeds, query_rows), likeness_fit(features, recipe))
 
 
 def assess(

@@ -11,7 +11,7 @@ from rich.console import Console
 from recommender.engine import evaluation
 from recommender.engine.baselines import Ranker, Rows, at_random, baselines, by_likeness, most_read
 from recommender.engine.corpus import Corpus, Readings
-from recommender.engine.evaluation import Fit, Scores, Trial, assess, judge, judge_recipe, likeness_fit, trials
+from recommender.engine.evaluation import Fit, Scores, Trial, assess, judge, likeness_fit, trials
 from recommender.engine.features import Featurizer
 from recommender.engine.recipes import Recipe, recipe
 from recommender.engine.truth import split_readers, truth_of
@@ -91,8 +91,10 @@ def test_no_reader_is_both_learned_from_and_judged_by() -> None:
 
 
 def test_a_recipe_learns_from_half_of_the_readers_what_the_others_read() -> None:
-    content = judge_recipe(corpus(), readings(), replace(recipe("s"), readers_weight=0.0))
-    with_readers = judge_recipe(corpus(), readings(), recipe("s"))
+    wanted = recipe("s")
+    _, features = Featurizer.fit(corpus(), wanted)
+    content = judge(trials(readings()), likeness_fit(features, replace(wanted, readers_weight=0.0)))
+    with_readers = judge(trials(readings()), likeness_fit(features, wanted))
 
     assert with_readers.ndcg.mean() > 0.8
     assert content.ndcg.mean() < 0.5
