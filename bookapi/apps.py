@@ -16,6 +16,8 @@ class BookApiConfig(AppConfig):
 
         for rate in (settings.RATE_LIMIT_ACCOUNT, settings.RATE_LIMIT_ADDRESS):
             rates.parse_rate(rate)  # a bad one stops the start, not the first request
+        if settings.BROKER_URL:
+            from bookapi import celery  # noqa: F401, PLC0415 - tasks are sent through it; it takes a while to import
         post_migrate.connect(accounts.roles_after_migrate, sender=self, dispatch_uid="bookapi.roles")
         for signal in (post_save, post_delete):
             signal.connect(accounts.forget_changed, sender=User, dispatch_uid="bookapi.user")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -74,6 +74,17 @@ def web_address(name: str, default: str = "") -> str:
         parts = urlsplit(value)
         if parts.scheme not in {"http", "https"} or not parts.hostname:
             raise ImproperlyConfigured(f"{name} is {value!r}: a full http:// or https:// address is needed.")
+    return value
+
+
+def address(name: str, schemes: Collection[str]) -> str:
+    """The address of a service, or nothing. The message does not repeat it: it may hold a password."""
+    value = text(name)
+    if value:
+        parts = urlsplit(value)
+        if parts.scheme not in schemes or not parts.hostname:
+            known = " or ".join(f"{scheme}://" for scheme in sorted(schemes))
+            raise ImproperlyConfigured(f"{name} must be an address that begins with {known}.")
     return value
 
 

@@ -52,6 +52,7 @@ INSTALLED_APPS = [
     "rest_framework",
     "drf_spectacular",
     "drf_spectacular_sidecar",
+    "django_celery_beat",
     "catalog",
     "recommender",
     "bookapi",
@@ -144,6 +145,15 @@ def _database_address() -> dict[str, Any]:
 
 
 DATABASES = {"default": _database()}
+
+# --- Scale-out --------------------------------------------------------------------------------------------------------
+# All of it is off by default: without a broker a crawl calls ingest itself. See docs/adr/0013.
+BROKER_URL = env.address("BROKER_URL", {"amqp", "amqps"})  # of RabbitMQ
+CACHE_URL = env.address("CACHE_URL", {"redis", "rediss"})  # of Redis: rate limits that count over all replicas
+SPOOL_DIR = Path(env.text("SPOOL_DIR") or VAR_DIR / "spool")  # of batches that the broker has not confirmed yet
+# What was published and has not arrived for so long is not waited for: its run ends, and is not complete.
+SETTLE_TIMEOUT_S = env.integer("SETTLE_TIMEOUT_S", 3600, minimum=1)
+DJANGO_CELERY_BEAT_TZ_AWARE = True
 
 # --- Accounts and tokens ----------------------------------------------------------------------------------------------
 AUTH_PASSWORD_VALIDATORS = [

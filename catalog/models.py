@@ -176,6 +176,7 @@ class CrawlRun(models.Model):
 
     class State(models.TextChoices):
         RUNNING = "running"
+        SETTLING = "settling"  # read to its end; waits for what the queue still holds
         FINISHED = "finished"
         INTERRUPTED = "interrupted"  # killed, or stopped by a person; can be resumed
         FAILED = "failed"  # ended by an error of ours
@@ -202,6 +203,8 @@ class CrawlRun(models.Model):
     unchanged = models.PositiveIntegerField(default=0)
     stale = models.PositiveIntegerField(default=0)
     rejected = models.PositiveIntegerField(default=0)
+    dead = models.PositiveIntegerField(default=0)  # given up by the queue; replayed, they move to another count
+    published = models.PositiveIntegerField(default=0)  # records handed to the queue; 0 where there is none
     seen = models.PositiveIntegerField(default=0)
     failed_pages = models.PositiveIntegerField(default=0)  # of books; a failed list page is a warning
     delisted = models.PositiveIntegerField(default=0)
@@ -218,10 +221,12 @@ class CrawlRun(models.Model):
         constraints = [
             # The lock of a crawl: a second one of the same shop cannot even be written down.
             models.UniqueConstraint(
-                fields=["shop"], condition=Q(state="running", kind="crawl"), name="one_running_crawl_per_shop"
+                fields=["shop"],
+                condition=Q(state__in=["running", "settling"], kind="crawl"),
+                name="one_running_crawl_per_shop",
             ),
             models.CheckConstraint(
-                condition=Q(seen=F("created") + F("updated") + F("unchanged") + F("stale") + F("rejected")),
+                condition=Q(seen=F("created") + F("updated") + F("unchanged") + F("stale") + F("rejected") + F("dead")),
                 name="seen_is_the_sum_of_outcomes",
             ),
         ]
@@ -239,6 +244,8 @@ class CrawlRun(models.Model):
             "unchanged",
             "stale",
             "rejected",
+            "dead",
+            "published",
             "failed_pages",
             "delisted",
         )
@@ -384,6 +391,80 @@ class RejectedItem(models.Model):
 
     def __str__(self) -> str:
         return f"rejected {self.reference}"
+
+
+class PublishedBatch(models.Model):
+    """A batch of records on its way through the queue: written down before it is published, settled once.
+
+    What the queue itself cannot tell, since it delivers a message once, twice or never: whether all that a run has
+    published has arrived. The row is settled in the transaction that writes the batch's books.
+    """
+
+    class State(models.TextChoices):
+        PENDING = "pending"  # in a spool, in the queue, or with a worker
+        SETTLED = "settled"  # its records are in the sums of the run
+        DEAD = "dead"  # given up by the queue; see DeadLetter
+
+    key = models.UUIDField(primary_key=True)
+    run = models.ForeignKey(CrawlRun, on_delete=models.CASCADE, related_name="batches", db_index=False)
+    records = models.PositiveIntegerField()
+    #: Hashes of the pages, as in Sighting: while the batch is pending or dead, nobody reads them again for this run,
+    #: and none of their books is taken to have left. Emptied when it is settled.
+    pages = models.JSONField(default=list)
+    state = models.CharField(max_length=8, choices=State.choices, default=State.PENDING)
+    published_at = models.DateTimeField(default=timezone.now)
+    settled_at = models.DateTimeField(null=True, blank=True)
+    error = models.CharField(max_length=500, blank=True)  # what a worker last said of it
+
+    class Meta:
+        verbose_name_plural = "published batches"
+        indexes = [
+            models.Index(fields=["run", "state"]),
+            # Of the few that are under way: how many there are, and how old the oldest is.
+            models.Index(fields=["published_at"], condition=Q(state="pending"), name="pending_batches"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.records} records of run {self.run_id}"
+
+
+class DeadLetter(models.Model):
+    """A message that the queue gave up, whole, with the reason: to be replayed or dropped by a person."""
+
+    class Reason(models.TextChoices):
+        FAILED = "failed"  # the task raised an error
+        UNDECODABLE = "undecodable"  # its body or headers could not be read
+        UNKNOWN_TASK = "unknown_task", "unknown task"
+        DELIVERIES = "deliveries", "delivered too often"  # it killed its worker each time, or the database was away
+        EXPIRED = "expired"
+        UNROUTABLE = "unroutable"  # no queue wanted it
+
+    class State(models.TextChoices):
+        OPEN = "open"
+        REPLAYED = "replayed"
+        DROPPED = "dropped"
+
+    message = models.CharField(max_length=64, unique=True)  # digest of what was delivered: it is collected once
+    queue = models.CharField(max_length=100)  # that it came from, before it died
+    task = models.CharField(max_length=100, blank=True)
+    reason = models.CharField(max_length=12, choices=Reason.choices)
+    detail = models.CharField(max_length=500, blank=True)
+    batch = models.ForeignKey(PublishedBatch, on_delete=models.SET_NULL, null=True, blank=True, related_name="letters")
+    run = models.ForeignKey(CrawlRun, on_delete=models.SET_NULL, null=True, blank=True, related_name="letters")
+    records = models.PositiveIntegerField(default=0)  # books in it, as far as it can be read
+    body = models.BinaryField()
+    properties = models.JSONField(default=dict)  # content type and encoding, headers, routing key: to publish it again
+    received_at = models.DateTimeField(default=timezone.now)
+    state = models.CharField(max_length=8, choices=State.choices, default=State.OPEN)
+    settled_at = models.DateTimeField(null=True, blank=True)
+    settled_by = models.CharField(max_length=150, blank=True)  # user name; empty for the command line
+
+    class Meta:
+        ordering = ["-id"]
+        permissions = [("settle_deadletter", "May replay and drop dead letters")]
+
+    def __str__(self) -> str:
+        return f"{self.get_reason_display()}: {self.task or 'a message'}"
 
 
 class Prediction(models.Model):

@@ -1,0 +1,60 @@
+"""The Celery application: settings under which kill -9 of workers, their children and the broker loses nothing.
+
+`celery -A bookapi worker -Q bookapi.ingest.v1` is one worker; `make workers` starts several. Measured on Celery 5.7 and
+RabbitMQ 3.10: its defaults lost 8,365 of 15,000 messages under the same kills. See docs/adr/0013.
+"""
+
+from __future__ import annotations
+
+import os
+
+from celery import Celery
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "bookapi.settings")
+
+from django.conf import settings
+
+from bookapi import queues
+
+app = Celery("bookapi", broker=settings.BROKER_URL or "memory://", set_as_current=True)
+app.conf.update(
+    task_queues=queues.WORK,
+    task_create_missing_queues=False,
+    task_default_queue=queues.UPKEEP.name,
+    task_default_exchange=queues.TASKS.name,
+    task_default_exchange_type="topic",
+    task_default_routing_key="upkeep",
+    task_routes={
+        "catalog.tasks.ingest_batch": {"queue": queues.INGEST.name, "routing_key": "ingest"},
+        "bookapi.tasks.crawl": {"queue": queues.CRAWLS.name, "routing_key": "crawls"},
+        "bookapi.tasks.train": {"queue": queues.TRAININGS.name, "routing_key": "trainings"},
+    },
+    # --- Published means: written to the disks of the broker ---
+    broker_transport_options={
+        "confirm_publish": True,  # without it, resets of the connection lost messages and raised nothing
+        "max_retries": 3,
+        "interval_start": 0,
+        "interval_max": 1,
+        "read_timeout": 15,
+        "write_timeout": 15,
+    },
+    broker_heartbeat=10,
+    broker_connection_retry_on_startup=True,
+    broker_connection_max_retries=None,
+    # --- Taken means: done, or delivered again ---
+    task_acks_late=True,
+    task_reject_on_worker_lost=True,
+    task_acks_on_failure_or_timeout=False,  # an error sends the message to the dead ones, where a person finds it
+    worker_prefetch_multiplier=1,
+    worker_cancel_long_running_tasks_on_connection_loss=True,  # it is delivered to another worker as well
+    worker_consumer="bookapi.consumer:SafeConsumer",
+    task_time_limit=120,  # seconds; crawls and trainings have their own
+    # --- What a message is ---
+    task_serializer="json",
+    accept_content=["json"],  # a pickle would run code of whoever reaches the broker
+    task_ignore_result=True,  # what became of it stands in the database
+    timezone="UTC",
+    worker_hijack_root_logger=False,  # Django's configuration writes the lines
+    worker_send_task_events=False,
+)
+app.autodiscover_tasks(["catalog", "bookapi"])
