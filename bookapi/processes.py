@@ -27,8 +27,9 @@ class Child:
     Its own group, because Ctrl-C on a terminal goes to every process of the foreground group: the crawl would get it
     from the terminal and once more from us, and take the second one for "stop at once".
 
-    On Linux the kernel sends it SIGTERM when the thread that started it dies, so that `kill -9` of the parent leaves
-    no process behind that holds a port. Start children from the main thread alone. Other systems have no such call.
+    On Linux the kernel sends it its stop signal when the thread that started it dies, so that `kill -9` of the parent
+    leaves no process behind that holds a port. Start children from a thread that outlives them, such as the main one.
+    Other systems have no such call.
     """
 
     def __init__(
@@ -40,8 +41,13 @@ class Child:
         stdout: int | IO[Any] | None = None,
         stderr: int | IO[Any] | None = None,
         cwd: Path | None = None,
+        user: str | None = None,
+        stop_signal: signal.Signals = signal.SIGTERM,
+        grace_s: float = GRACE_S,
     ) -> None:
+        """`user` is for root alone, as whom some servers refuse to run."""
         self.name = name
+        self.stop_signal, self.grace_s = stop_signal, grace_s
         self.process = subprocess.Popen(
             command,
             env={**os.environ, **(environment or {})},
@@ -50,7 +56,9 @@ class Child:
             stdout=stdout,
             stderr=stderr,
             process_group=0,
-            preexec_fn=_die_with(os.getpid()),  # noqa: PLW1509 - one system call
+            user=user,
+            extra_groups=[] if user else None,
+            preexec_fn=_die_with(os.getpid(), stop_signal),  # noqa: PLW1509 - one system call
         )
 
     def __enter__(self) -> Self:
@@ -65,18 +73,26 @@ class Child:
         return self.process.poll()
 
     def stop(self) -> None:
-        """Ask it to end; after `GRACE_S` seconds end it and its descendants. Does nothing twice."""
-        if self.code is None:
-            self.process.terminate()
-            try:
-                self.process.wait(GRACE_S)
-            except subprocess.TimeoutExpired:
-                self._signal_group(signal.SIGKILL)
-                self.process.wait()
+        """Ask it to end; after `grace_s` seconds end it and its descendants. Does nothing twice."""
+        self.ask_to_stop()
+        try:
+            self.process.wait(self.grace_s)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            self.process.wait()
         # A worker that outlived its parent is still in the group.
-        self._signal_group(signal.SIGKILL)
+        self.kill()
         if self.process.stdout is not None:
             self.process.stdout.close()
+
+    def ask_to_stop(self) -> None:
+        """Send the signal at which it finishes its work and ends. Does not wait."""
+        if self.code is None:
+            self.process.send_signal(self.stop_signal)
+
+    def kill(self) -> None:
+        """End it and its descendants at once, as a power cut would. Does not wait."""
+        self._signal_group(signal.SIGKILL)
 
     def _signal_group(self, number: signal.Signals) -> None:
         # Nobody is left, or zombies alone, which macOS calls a question of permission.
@@ -98,14 +114,14 @@ def start_detached(arguments: Sequence[str], log: Path) -> subprocess.Popen[byte
         )
 
 
-def _die_with(parent: int) -> Any:
+def _die_with(parent: int, number: signal.Signals) -> Any:
     """What the child does between fork and exec; None where the system cannot."""
     if _libc is None:
         return None
     prctl = _libc.prctl
 
     def ask_for_signal() -> None:
-        prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+        prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
         if os.getppid() != parent:  # it died before we asked
             os._exit(1)
 
