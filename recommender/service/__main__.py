@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Callable
+from tempfile import TemporaryDirectory
 from typing import TypeVar
 
 from granian import Granian
@@ -25,20 +26,23 @@ def main() -> None:
     os.environ["ARTIFACT_STORE"] = options.store
     os.environ["ARTIFACT_POLL_S"] = str(options.poll_s)
     level = os.environ.get("LOG_LEVEL", "INFO")
-    Granian(
-        "recommender.service.app:create",
-        factory=True,
-        interface=Interfaces.ASGI,
-        address=options.host,
-        port=options.port,
-        workers=options.workers,
-        http=HTTPModes.http1,
-        websockets=False,
-        log_level=LogLevels(level.lower()),
-        log_dictconfig=logging_config(level),
-        respawn_failed_workers=True,
-        workers_kill_timeout=GRACE_S,
-    ).serve()
+    # A folder of this server alone: what processes of an earlier one have counted there would be told again.
+    with TemporaryDirectory(prefix="prediction-metrics-") as counters:
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = counters
+        Granian(
+            "recommender.service.app:create",
+            factory=True,
+            interface=Interfaces.ASGI,
+            address=options.host,
+            port=options.port,
+            workers=options.workers,
+            http=HTTPModes.http1,
+            websockets=False,
+            log_level=LogLevels(level.lower()),
+            log_dictconfig=logging_config(level),
+            respawn_failed_workers=True,
+            workers_kill_timeout=GRACE_S,
+        ).serve()
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -10,12 +10,13 @@ from typing import Any
 import orjson
 from fastapi import FastAPI
 from fastapi.responses import Response
+from prometheus_client import CONTENT_TYPE_LATEST
 
 from recommender.engine.artifact import Store
 from recommender.engine.engine import Engine, Neighbor
 from recommender.engine.errors import UnknownBook
 from recommender.engine.serving import Serving
-from recommender.service import problems, shapes
+from recommender.service import metrics, problems, shapes
 from recommender.service.logs import Requests
 from recommender.service.problems import UNKNOWN_BOOK, Problem
 from recommender.service.questions import answer
@@ -79,13 +80,19 @@ def application(store: str, poll_s: float) -> FastAPI:
         served = engine()
         return _json({"status": "ok", "version": served.version, "n_books": len(served)})
 
-    app.add_middleware(Requests)
+    @app.get("/metrics", include_in_schema=False)
+    def scrape() -> Response:
+        """For Prometheus. Open, as the whole service is to the network that it is in."""
+        return Response(metrics.exposition(serving.engine), media_type=CONTENT_TYPE_LATEST)
+
+    app.add_middleware(Requests, observe=metrics.observe)
     return app
 
 
 def _results(engine: Engine, query: shapes.Query, path: str) -> list[dict[str, Any]]:
     try:
-        return as_json(answer(engine, query.question()))
+        with metrics.question(query.about):
+            return as_json(answer(engine, query.question()))
     except UnknownBook as error:
         field = path + ("upc" if query.upc is not None else "books" if query.books else "book")
         raise Problem(

@@ -6,6 +6,7 @@ import logging
 import re
 import time
 import uuid
+from collections.abc import Callable
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any
@@ -57,10 +58,15 @@ def logging_config(level: str = "INFO") -> dict[str, Any]:
 
 
 class Requests:
-    """Around the application: request ids, a log line a request, and an end to bodies that have none."""
+    """Around the application: request ids, a log line a request, and an end to bodies that have none.
 
-    def __init__(self, app: ASGIApp) -> None:
+    `observe` is told of each request's scope, status and seconds. This module does not import the metrics: the server
+    imports it before the folder of its processes is known.
+    """
+
+    def __init__(self, app: ASGIApp, observe: Callable[[Scope, int, float], None]) -> None:
         self.app = app
+        self.observe = observe
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -97,6 +103,7 @@ class Requests:
                 await _sorry(write, bound)
         finally:
             seconds = time.perf_counter() - started
+            self.observe(scope, status, seconds)
             facts = {"method": scope["method"], "path": scope["path"], "status": status}
             logger.info("request", extra={**facts, "duration_ms": round(seconds * 1000, 2)})
             request_id.reset(token)

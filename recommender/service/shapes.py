@@ -57,6 +57,11 @@ class Query(Strict):
             raise ValueError("exactly one of book, upc, text and books is needed")
         return self
 
+    @property
+    def about(self) -> str:
+        """Which one: for those who count."""
+        return next(name for name in ("book", "upc", "text", "books") if getattr(self, name) is not None)
+
     def question(self) -> Question:
         return Question(
             book=self.book,

@@ -324,3 +324,43 @@ def test_told_to_end_it_answers_what_it_has_begun(tmp_path: Path) -> None:
     assert statuses == [200] * answered
     assert not refused
     assert "shutdown completed" in lines[-1]["event"]
+
+
+# --- Metrics ----------------------------------------------------------------------------------------------------------
+def scraped(url: str) -> dict[str, float]:
+    """Samples as they are written, labels and all."""
+    text = requests.get(f"{url}/metrics", timeout=20).text
+    return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in text.splitlines() if line[:1] != "#"}
+
+
+def test_questions_are_counted_by_what_became_of_them_and_the_version_is_told(service: Service) -> None:
+    before = scraped(service.url)
+    service.predict(queries=[{"book": 1}, {"book": 2}, {"text": {"title": "murder"}}])
+    service.predict(book=999_999)
+    service.session.get(f"{service.url}/no/such/4711", timeout=20)
+    after = scraped(service.url)
+
+    def grown(sample: str) -> float:
+        return after[sample] - before.get(sample, 0)
+
+    assert grown('prediction_questions_total{about="book",outcome="answered"}') == 2
+    assert grown('prediction_questions_total{about="text",outcome="answered"}') == 1
+    assert grown('prediction_questions_total{about="book",outcome="unknown"}') == 1
+    assert grown('prediction_question_duration_seconds_count{about="book"}') == 3
+    assert grown('prediction_requests_total{route="/predict",status="404"}') == 1
+    assert grown('prediction_requests_total{route="unmatched",status="404"}') == 1
+    assert grown('prediction_request_duration_seconds_count{route="/predict"}') == 2
+    assert after[f'prediction_model_info{{version="{service.store.champion()}"}}'] == 1
+    assert after["prediction_model_loaded"] == 1
+    assert after["prediction_model_books"] == 200
+    assert not any("4711" in sample for sample in after)
+
+
+def test_processes_of_the_service_are_counted_together(tmp_path: Path) -> None:
+    """Each connection may meet another one of the two; both lists of numbers would be half of the truth."""
+    with prediction_service(str(tmp_path / "store"), tmp_path / "log", wait=False, workers=2) as url:
+        for _ in range(20):
+            requests.get(f"{url}/health/ready", timeout=20)
+        found = {scraped(url)['prediction_requests_total{route="/health/ready",status="503"}'] for _ in range(5)}
+        assert found == {20}
+        assert scraped(url)["prediction_model_loaded"] == 0

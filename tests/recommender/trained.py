@@ -56,12 +56,13 @@ def publish(store: Store, corpus: Corpus, name: str = "s") -> str:
 
 @contextmanager
 def prediction_service(
-    store: str | Path, log: Path, *, poll_s: float = 0.1, wait: bool = True, port: int = 0
+    store: str | Path, log: Path, *, poll_s: float = 0.1, wait: bool = True, port: int = 0, workers: int = 1
 ) -> Iterator[str]:
     """The address of a prediction service: a real process, over the store."""
     port = port or free_port()
     url = f"http://127.0.0.1:{port}"
     command = [sys.executable, "-m", "recommender.service", f"--store={store}", f"--port={port}", f"--poll-s={poll_s}"]
+    command.append(f"--workers={workers}")
     with log.open("wb") as output, Child("service", command, stdout=output, stderr=output, cwd=ROOT) as child:
         until_answered(f"{url}/health/{'ready' if wait else 'live'}", child, log)
         yield url
