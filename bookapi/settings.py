@@ -167,11 +167,14 @@ ACCESS_TOKEN_S = env.integer("ACCESS_TOKEN_S", 15 * 60, minimum=1, maximum=24 * 
 REFRESH_TOKEN_S = env.integer("REFRESH_TOKEN_S", 14 * 24 * 3600, minimum=60)
 LOGIN_ATTEMPTS = env.integer("LOGIN_ATTEMPTS", 5, minimum=1)
 LOGIN_LOCKOUT_S = env.integer("LOGIN_LOCKOUT_S", 15 * 60, minimum=1)
+# Folders of RSA keys: tokens are signed with RS256. Without them, SECRET_KEY signs (HS256). See bookapi/keys.py.
+JWT_PUBLIC_KEYS = env.text("JWT_PUBLIC_KEYS")
+JWT_PRIVATE_KEYS = env.text("JWT_PRIVATE_KEYS")  # of the authentication service alone
+if JWT_PRIVATE_KEYS and not JWT_PUBLIC_KEYS:
+    raise ImproperlyConfigured("JWT_PRIVATE_KEYS is set without JWT_PUBLIC_KEYS: who signs must also verify.")
 SIMPLE_JWT = {
     "ACCESS_TOKEN_LIFETIME": timedelta(seconds=ACCESS_TOKEN_S),
     "REFRESH_TOKEN_LIFETIME": timedelta(seconds=REFRESH_TOKEN_S),
-    "ALGORITHM": "HS256",
-    "SIGNING_KEY": SECRET_KEY,
     "ISSUER": "bookapi",
     "AUDIENCE": "bookapi",
     "UPDATE_LAST_LOGIN": False,

@@ -1,7 +1,7 @@
 """Access and refresh tokens: made, verified, exchanged, ended.
 
-`SIMPLE_JWT` in the settings is the one place that names key, algorithm, issuer and audience. Reads are answered on the
-word of an access token; a refresh token is good only with its `RefreshFamily` row.
+`SIMPLE_JWT` in the settings names issuer, audience and lifetimes, `bookapi.keys` has algorithm and keys. Reads are
+answered on the word of an access token; a refresh token is good only with its `RefreshFamily` row.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import threading
 import time
 import uuid
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -22,9 +23,10 @@ from django.contrib.auth.models import User
 from django.utils import timezone
 from django.utils.crypto import constant_time_compare
 from rest_framework_simplejwt.settings import api_settings
-from rest_framework_simplejwt.state import token_backend
-from rest_framework_simplejwt.tokens import AccessToken, RefreshToken
+from rest_framework_simplejwt.tokens import AccessToken, RefreshToken, Token
 
+from bookapi import keys
+from bookapi.keys import SigningKey, VerifyingKeys
 from bookapi.models import RefreshFamily
 
 logger = logging.getLogger(__name__)
@@ -73,19 +75,24 @@ class TokenPair:
 class VerifiedTokens:
     """Access tokens whose signature was found good, so that it is computed once a token and not once a request.
 
-    The whole token is the key, and expiry is looked at every time. Bounded: the oldest give way.
+    The whole token is the key, and expiry is looked at every time. Other keys than the last time empty it: a dropped
+    one may have signed any of them. Bounded: the oldest give way.
     """
 
     def __init__(self, size: int = 5_000) -> None:
         self.size = size
         self._claims: dict[str, Claims] = {}
+        self._keys: VerifyingKeys | None = None
         self._lock = threading.Lock()
 
-    def get(self, token: str) -> Claims | None:
-        return self._claims.get(token)
+    def get(self, token: str, known: VerifyingKeys) -> Claims | None:
+        return self._claims.get(token) if self._keys is known else None
 
-    def add(self, token: str, claims: Claims) -> None:
+    def add(self, token: str, claims: Claims, known: VerifyingKeys) -> None:
         with self._lock:
+            if self._keys is not known:
+                self._claims = {}
+                self._keys = known
             while len(self._claims) >= self.size:
                 del self._claims[next(iter(self._claims))]
             self._claims[token] = claims
@@ -99,39 +106,47 @@ class VerifiedTokens:
 
 
 verified = VerifiedTokens()
-_jws = jwt.PyJWS(algorithms=[api_settings.ALGORITHM])
+_jws = jwt.PyJWS(algorithms=["HS256", "RS256"])
 
 
 def verify_access(token: str) -> Claims:
     """The claims of a good access token. Raises InvalidToken. No query; says nothing about the account."""
-    claims = verified.get(token)
+    known = keys.verifying_keys()
+    claims = verified.get(token, known)
     if claims is not None:
         if claims.expires_at <= time.time():
             raise InvalidToken
         return claims
-    claims = _verify(token, Kind.ACCESS)
-    verified.add(token, claims)
+    claims = _verify(token, Kind.ACCESS, known)
+    verified.add(token, claims, known)
     return claims
 
 
 def verify_refresh(token: str) -> Claims:
     """The claims of a refresh token that was good when it was made. Raises InvalidToken. Its family decides."""
-    return _verify(token, Kind.REFRESH)
+    return _verify(token, Kind.REFRESH, keys.verifying_keys())
 
 
-def _verify(token: str, kind: Kind) -> Claims:
+def _verify(token: str, kind: Kind, known: VerifyingKeys) -> Claims:
     if len(token) > TOKEN_MAX:
         raise InvalidToken
     try:
-        # The algorithm is ours to say, never the token's; the key belongs to it alone.
-        key = token_backend.get_verifying_key(token)  # type: ignore[arg-type]  # text is right
-        raw = _jws.decode(token, key, algorithms=[token_backend.algorithm])
+        raw = _signed(token, known)
         if not all(map(_is_exact, token.split("."))):
             raise InvalidToken
         payload = orjson.loads(raw)
     except (jwt.PyJWTError, ValueError) as error:  # ValueError: not JSON, or text that no encoding can carry
         raise InvalidToken from error
     return _checked(payload, kind, time.time())
+
+
+def _signed(token: str, known: VerifyingKeys) -> bytes:
+    """The payload, if one of the keys signed it. Raises jwt.PyJWTError."""
+    for key in known.for_token(_jws.get_unverified_header(token).get("kid")):
+        with suppress(jwt.InvalidSignatureError):
+            payload: bytes = _jws.decode(token, key, algorithms=[known.algorithm])
+            return payload
+    raise jwt.InvalidSignatureError
 
 
 def _is_exact(part: str) -> bool:
@@ -174,22 +189,26 @@ def _is_time(value: Any, after: float, until: float) -> bool:
 
 # --- Making and exchanging --------------------------------------------------------------------------------------------
 def log_in(user: User) -> TokenPair:
-    """Tokens of a new family for an account whose password was just found right. One query."""
+    """Tokens of a new family for an account whose password was just found right. One query. Raises CannotSign."""
+    key = keys.signing_key()
     family = RefreshFamily(user=user, jti=uuid.uuid4().hex, stamp=user.get_session_auth_hash())
     family.expires_at = timezone.now() + api_settings.REFRESH_TOKEN_LIFETIME
     family.save()
-    return _tokens(family)
+    return _tokens(family, key)
 
 
 def rotate(token: str) -> TokenPair:
-    """The next pair of tokens for a refresh token, which is spent by this. Raises InvalidToken. Two or three queries.
+    """The next pair of tokens for a refresh token, which is spent by this. Two or three queries.
 
     A token that was spent before this began ends its family, and with it the tokens of whoever spent it: one of the
     two has a copy. Of several requests that found the token good at the same time (a double click) one wins; the
     others get nothing and end nothing.
 
     Must not run inside a transaction that an exception rolls back: it would undo the end of the family.
+
+    Raises InvalidToken; and CannotSign, before anything is looked at.
     """
+    key = keys.signing_key()
     claims = verify_refresh(token)
     family = (
         RefreshFamily.objects.select_related("user").filter(pk=claims.family, user=claims.account, revoked_at=None)
@@ -214,7 +233,7 @@ def rotate(token: str) -> TokenPair:
     )
     if not won:
         raise InvalidToken
-    return _tokens(family)
+    return _tokens(family, key)
 
 
 def log_out(token: str) -> None:
@@ -237,11 +256,17 @@ def prune_families(limit: int = 100) -> None:
         RefreshFamily.objects.filter(pk__in=pks).delete()
 
 
-def _tokens(family: RefreshFamily) -> TokenPair:
+def _tokens(family: RefreshFamily, key: SigningKey) -> TokenPair:
     access, refresh = AccessToken(), RefreshToken()
     for token in (access, refresh):
         token["sub"] = str(family.user_id)
         token["fam"] = family.pk
     access["pwd"] = family.stamp[:STAMP_LENGTH]
     refresh["jti"] = family.jti
-    return TokenPair(str(access), str(refresh), int(api_settings.ACCESS_TOKEN_LIFETIME.total_seconds()))
+    lifetime = int(api_settings.ACCESS_TOKEN_LIFETIME.total_seconds())
+    return TokenPair(_encoded(access, key), _encoded(refresh, key), lifetime)
+
+
+def _encoded(token: Token, key: SigningKey) -> str:
+    payload = {**token.payload, "iss": api_settings.ISSUER, "aud": api_settings.AUDIENCE}
+    return jwt.encode(payload, key.key, algorithm=key.algorithm, headers={"kid": key.kid} if key.kid else None)

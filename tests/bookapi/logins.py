@@ -78,8 +78,7 @@ def sign(payload: dict[str, Any], key: str | None = None, algorithm: str = "HS25
 
 
 def sign_bytes(payload: bytes, key: str | None = None, algorithm: str = "HS256", **headers: Any) -> str:
-    own: str = settings.SIMPLE_JWT["SIGNING_KEY"]  # type: ignore[assignment]
-    return jwt.PyJWS().encode(payload, key or own, algorithm=algorithm, headers=headers)
+    return jwt.PyJWS().encode(payload, key or settings.SECRET_KEY, algorithm=algorithm, headers=headers)
 
 
 def segment(value: Any) -> str:
