@@ -45,3 +45,7 @@ class CrawlRunQuerySet(models.QuerySet["CrawlRun"]):
 
     def running(self) -> Self:
         return self.filter(state="running")
+
+    def under_way(self) -> Self:
+        """Running, or waiting for what the queue still holds."""
+        return self.filter(state__in=["running", "settling"])

@@ -104,6 +104,25 @@ class RevisitedBook:
     source_url: str
     scraped_at: datetime
 
+    def to_json(self) -> dict[str, Any]:
+        """A dictionary of JSON types, which no ScrapedBook has; `from_json` is its inverse."""
+        return {"revisited": {**asdict(self), "scraped_at": self.scraped_at.isoformat()}}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Self:
+        """The record that `to_json` wrote. Raises TypeError, ValueError, as that of a ScrapedBook does."""
+        told = data["revisited"]
+        return cls(**{**told, "scraped_at": datetime.fromisoformat(told["scraped_at"])})
+
+
+#: What a spider reads of a page.
+Read = ScrapedBook | RevisitedBook
+
+
+def read_from_json(data: dict[str, Any]) -> Read:
+    """The record of either kind that `to_json` wrote. Raises KeyError, TypeError, ValueError for anything else."""
+    return (RevisitedBook if "revisited" in data else ScrapedBook).from_json(data)
+
 
 @dataclass(frozen=True, slots=True)
 class BookRecord:

@@ -26,7 +26,7 @@ from catalog.ingest.errors import UnknownRun
 from catalog.ingest.raw import restored, storable
 from catalog.ingest.visits import Fate, Visit, clean_what_is_new
 from catalog.models import Book, BookSource, Change, CrawlRun, PriceObservation, RejectedItem, Sighting
-from catalog.records import FieldError, IngestCounts, RevisitedBook, ScrapedBook
+from catalog.records import FieldError, IngestCounts, Read, ScrapedBook
 from catalog.revision import Writing, writing
 from catalog.text import printable
 
@@ -43,7 +43,7 @@ _BOOK = tuple(f.attname for f in Book._meta.concrete_fields)
 _book_row = attrgetter(*_BOOK)
 
 
-def ingest(batch: Iterable[ScrapedBook | RevisitedBook], run_id: int) -> IngestCounts:
+def ingest(batch: Iterable[Read], run_id: int) -> IngestCounts:
     """What became of each record of the batch. Idempotent and order-proof; a record delivered again is a duplicate.
 
     A batch beyond `BATCH` records becomes several transactions. About twelve queries a transaction, seven when
@@ -56,18 +56,23 @@ def ingest(batch: Iterable[ScrapedBook | RevisitedBook], run_id: int) -> IngestC
     total = IngestCounts()
     records = iter(batch)
     while chunk := list(islice(records, BATCH)):
-        fates: Counter[str] = Counter(visit.fate for visit in take(chunk, run_id) if visit.fate)
-        total += IngestCounts(**fates)
+        total += counts(take(chunk, run_id))
     return total
 
 
-def take(
-    batch: Sequence[ScrapedBook | RevisitedBook], run_id: int, references: Sequence[str] | None = None
-) -> list[Visit]:
+def take(batch: Sequence[Read], run_id: int, references: Sequence[str] | None = None) -> list[Visit]:
     """The records of one transaction, in their order, each with its fate: what `ingest` does with every `BATCH`.
 
     `references` tell where the records stand; a rejected one is kept with it. Raises what `ingest` raises.
     """
+    shop, visits = prepare(batch, run_id, references)
+    with writing() as turn:
+        write(visits, run_id, shop, turn)
+    return visits
+
+
+def prepare(batch: Sequence[Read], run_id: int, references: Sequence[str] | None = None) -> tuple[str, list[Visit]]:
+    """The run's shop and the visits, clean where that is needed: what `take` does before it takes the lock."""
     shop = CrawlRun.objects.filter(pk=run_id).values_list("shop", flat=True).first()
     if shop is None:
         raise UnknownRun(f"There is no run {run_id}.")
@@ -77,9 +82,17 @@ def take(
     for visit, reference in zip(visits, references or (), strict=False):
         visit.reference = reference
     clean_what_is_new(visits)
-    with writing() as turn:
-        _Batch(run_id, shop, turn).take(visits)
-    return visits
+    return shop, visits
+
+
+def write(visits: Sequence[Visit], run_id: int, shop: str, turn: Writing) -> IngestCounts:
+    """What became of prepared visits, now that it is their turn."""
+    _Batch(run_id, shop, turn).take(visits)
+    return counts(visits)
+
+
+def counts(visits: Iterable[Visit]) -> IngestCounts:
+    return IngestCounts(**Counter(str(visit.fate) for visit in visits if visit.fate))
 
 
 @dataclass(slots=True, eq=False)

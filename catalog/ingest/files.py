@@ -15,8 +15,9 @@ from itertools import islice
 from typing import Any
 
 from catalog.ingest.batches import take
+from catalog.ingest.closing import finish_run
 from catalog.ingest.pages import record_rejected_line
-from catalog.ingest.runs import announce, finish_run
+from catalog.ingest.runs import announce
 from catalog.models import CrawlRun
 from catalog.records import RAW_FIELDS, ScrapedBook, fingerprint, page_key
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Set
 from dataclasses import dataclass
 
 from django.db.models import F
@@ -23,10 +23,16 @@ class KnownPage:
     read: bool = False  # read in this run already, so that a resumed run need not read it again
 
 
-def known_pages(run_id: int, shop: str, urls: Collection[str]) -> dict[str, KnownPage]:
-    """What is known of the pages at `urls`; unknown ones are left out. Three queries."""
+def known_pages(
+    run_id: int, shop: str, urls: Collection[str], unsettled: Set[int] = frozenset()
+) -> dict[str, KnownPage]:
+    """What is known of the pages at `urls`; unknown ones are left out. Three queries.
+
+    `unsettled` are the hashes of pages that this run has read and the queue still holds: see `unsettled_pages`.
+    """
     by_key = {page_key(shop, url, ""): url for url in urls}
-    read = set(Sighting.objects.filter(run=run_id, page__among=by_key).values_list("page", flat=True))
+    read = by_key.keys() & unsettled
+    read |= set(Sighting.objects.filter(run=run_id, page__among=by_key).values_list("page", flat=True))
     read |= set(RejectedItem.objects.filter(run=run_id, page__among=by_key).values_list("page", flat=True))
     found = {by_key[key]: KnownPage(read=True) for key in read}
     sources = BookSource.objects.filter(page__among=by_key, book__shop=shop)
