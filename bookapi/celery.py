@@ -20,6 +20,8 @@ app = Celery("bookapi", broker=settings.BROKER_URL or "memory://", set_as_curren
 app.conf.update(
     task_queues=queues.WORK,
     task_create_missing_queues=False,
+    dead_queue=queues.DEAD,  # these two are read by `catalog.deadletters`, not by Celery
+    unrouted_queue=queues.UNROUTED,
     task_default_queue=queues.UPKEEP.name,
     task_default_exchange=queues.TASKS.name,
     task_default_exchange_type="topic",
