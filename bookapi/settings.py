@@ -153,6 +153,11 @@ CACHE_URL = env.address("CACHE_URL", {"redis", "rediss"})  # of Redis: rate limi
 SPOOL_DIR = Path(env.text("SPOOL_DIR") or VAR_DIR / "spool")  # of batches that the broker has not confirmed yet
 # What was published and has not arrived for so long is not waited for: its run ends, and is not complete.
 SETTLE_TIMEOUT_S = env.integer("SETTLE_TIMEOUT_S", 3600, minimum=1)
+# A job of the queue that takes longer is ended as by a person: the crawl can be resumed, the training has failed.
+CRAWL_TIMEOUT_S = env.integer("CRAWL_TIMEOUT_S", 24 * 3600, minimum=1)
+TRAINING_TIMEOUT_S = env.integer("TRAINING_TIMEOUT_S", 6 * 3600, minimum=1)
+# One scheduler at a time: another one takes over when the first has said nothing for so long.
+SCHEDULE_LEASE_S = env.integer("SCHEDULE_LEASE_S", 20, minimum=2)
 DJANGO_CELERY_BEAT_TZ_AWARE = True
 
 # --- Accounts and tokens ----------------------------------------------------------------------------------------------
