@@ -9,9 +9,9 @@ from catalog.ingest.batches import ingest
 from catalog.ingest.closing import finish_run, pending_records, settle, unsettled_pages
 from catalog.ingest.errors import IngestError, NotResumable, RunUnderWay, UnknownRun
 from catalog.ingest.pages import KnownPage, PageFailure, known_pages, record_failed_pages, record_rejected_line
-from catalog.ingest.published import ingest_published, register
+from catalog.ingest.published import ingest_published, note_error, register
 from catalog.ingest.retry import retry_rejected
-from catalog.ingest.runs import adopt_run, announce, heartbeat, start_run
+from catalog.ingest.runs import adopt_run, announce, close_dead_runs, heartbeat, start_run
 from catalog.models import CrawlRun
 
 __all__ = [
@@ -24,11 +24,13 @@ __all__ = [
     "UnknownRun",
     "adopt_run",
     "announce",
+    "close_dead_runs",
     "finish_run",
     "heartbeat",
     "ingest",
     "ingest_published",
     "known_pages",
+    "note_error",
     "pending_records",
     "record_failed_pages",
     "record_rejected_line",

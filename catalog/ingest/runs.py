@@ -40,7 +40,7 @@ def start_run(
         RunUnderWay: a crawl of the shop is under way.
         UnknownRun, NotResumable: `resume` names no run of this shop, or one that ended well.
     """
-    _close_dead_runs(shop)
+    close_dead_runs(shop)
     try:
         with transaction.atomic():
             if resume is not None:
@@ -105,15 +105,17 @@ def announce(run_id: int, books: int) -> None:
     CrawlRun.objects.filter(pk=run_id).update(announced=books)
 
 
-def _close_dead_runs(shop: str) -> None:
-    for settling in CrawlRun.objects.filter(shop=shop, state=CrawlRun.State.SETTLING):
+def close_dead_runs(shop: str | None = None) -> None:
+    """Interrupt what runs without a living process, of one shop or of all. Settling runs that have it all end."""
+    of_shop = {} if shop is None else {"shop": shop}
+    for settling in CrawlRun.objects.filter(**of_shop, state=CrawlRun.State.SETTLING):
         settle(settling.pk)
-    for run in CrawlRun.objects.running().filter(shop=shop):
+    for run in CrawlRun.objects.running().filter(**of_shop):
         if _is_dead(run):
-            CrawlRun.objects.running().filter(pk=run.pk).update(
-                state=CrawlRun.State.INTERRUPTED, finished_at=run.heartbeat_at
-            )
-            logger.warning("run interrupted", extra={"run_id": run.pk, "shop": shop})
+            # Unless somebody took it meanwhile.
+            as_read = CrawlRun.objects.running().filter(pk=run.pk, pid=run.pid, heartbeat_at=run.heartbeat_at)
+            if as_read.update(state=CrawlRun.State.INTERRUPTED, finished_at=run.heartbeat_at):
+                logger.warning("run interrupted", extra={"run_id": run.pk, "shop": run.shop})
 
 
 def _is_dead(run: CrawlRun) -> bool:
