@@ -62,7 +62,7 @@ def ask(question: Callable[[], T], seconds: float = DEADLINE_S) -> T:
         try:
             answers.put(question())
         except Exception as error:
-            logger.warning("database question failed", exc_info=True)
+            logger.warning("question failed", exc_info=True)
             answers.put(error)
         finally:
             connection.close()
@@ -72,7 +72,7 @@ def ask(question: Callable[[], T], seconds: float = DEADLINE_S) -> T:
     try:
         answer = answers.get(timeout=seconds)
     except Empty:
-        logger.warning("database question took too long", extra={"deadline_s": seconds})
+        logger.warning("question took too long", extra={"deadline_s": seconds})
         raise Unavailable from None
     if isinstance(answer, APIException):
         raise answer

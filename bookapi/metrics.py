@@ -1,35 +1,42 @@
 """Metrics for Prometheus: requests by route, and how the catalogue and its runs are doing.
 
-`RequestLog` calls `observe` for every request: 9 us, where django-prometheus' two middlewares took 58. Served by
-several processes, set PROMETHEUS_MULTIPROC_DIR to an empty folder that they share, or each scrape meets another one.
+`RequestLog` calls `observe` for every request: 9 us, where django-prometheus' two middlewares took 58. What workers and
+crawls do is read from the database at each scrape: their own counters would begin anew with every process that dies.
 """
 
 from __future__ import annotations
 
 import hmac
-import logging
-import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from datetime import datetime
 
 from django.conf import settings
-from django.db.models import Count, Max, Q
+from django.db.models import Count, F, Max, Min, Q, Sum
+from django.db.models.functions import Greatest
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseNotFound
 from django.utils import timezone
 from django.views.decorators.http import require_safe
-from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily
-from prometheus_client.multiprocess import MultiProcessCollector
+from django_celery_beat.models import PeriodicTask
+from kombu import Connection
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from bookapi.health import Unavailable, ask
-from catalog.models import Book, CrawlRun, RejectedItem
+from bookapi import queues
+from bookapi.health import DEADLINE_S, Unavailable, ask
+from catalog.models import Book, CrawlRun, DeadLetter, PublishedBatch, RejectedItem
 from catalog.revision import current_revision
-
-logger = logging.getLogger(__name__)
+from recommender.client import recommender
+from recommender.service.counting import counted
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
-OUTCOMES = ("created", "updated", "unchanged", "stale", "rejected")
+#: What became of a record for good; `rejected` and `dead` may still turn into one of these.
+WRITTEN = ("created", "updated", "unchanged", "stale")
+REFUSED = ("rejected", "dead")
+BROKER_S = 1.5  # for the whole conversation with the broker
 
 DURATION = Histogram(
     "bookapi_request_duration_seconds", "Time until the answer began.", ["route", "method"], buckets=BUCKETS
@@ -47,15 +54,29 @@ def observe(request: HttpRequest, status: int, seconds: float) -> None:
 
 
 class Catalogue(Collector):
-    """The catalogue as it is now, asked with a deadline: a database that hangs must not hang its alarm."""
+    """Database, broker and model as they are now, each asked with a deadline: what hangs must not hang its alarm."""
 
-    def collect(self) -> Iterator[GaugeMetricFamily]:
-        try:
-            families = ask(lambda: list(gauges()))
-        except Unavailable:
-            families = []
-        yield GaugeMetricFamily("bookapi_database_up", "The database answered this scrape.", bool(families))
-        yield from families
+    def collect(self) -> Iterator[Metric]:
+        yield from self._asked("database", lambda: list(families()))
+        if settings.BROKER_URL:
+            yield from self._asked("broker", lambda: list(depths()), BROKER_S)
+        yield from model()
+
+    @staticmethod
+    def _asked(name: str, question: Callable[[], list[Metric]], seconds: float = DEADLINE_S) -> Iterator[Metric]:
+        found: list[Metric] = []
+        with suppress(Unavailable):  # why is in the log
+            found = ask(question, seconds)
+        yield GaugeMetricFamily(f"bookapi_{name}_up", f"The {name} answered this scrape.", bool(found))
+        yield from found
+
+
+def families() -> Iterator[Metric]:
+    """Books, runs and queue, from the database. Nine queries."""
+    yield from gauges()
+    yield from _sums()
+    yield from _queue()
+    yield from _schedule()
 
 
 def gauges() -> Iterator[GaugeMetricFamily]:
@@ -89,7 +110,7 @@ def _run_gauges() -> Iterator[GaugeMetricFamily]:
     complete = GaugeMetricFamily("catalogue_last_run_complete", "1 if it read the whole shop.", labels=["shop"])
     for last, last_complete in wanted:
         run = runs[last]
-        for outcome in OUTCOMES:
+        for outcome in WRITTEN + REFUSED:
             books.add_metric([run.shop, outcome], getattr(run, outcome))
         failed.add_metric([run.shop], run.failed_pages)
         complete.add_metric([run.shop], run.complete)
@@ -98,15 +119,88 @@ def _run_gauges() -> Iterator[GaugeMetricFamily]:
     yield from (age, books, failed, complete)
 
 
+def _sums() -> Iterator[Metric]:
+    """What all runs have done together. One query.
+
+    Sums of what never moves back, so that `rate()` holds: a replayed dead letter lowers `dead` and `seen`, which a
+    counter must not do. Runs are kept for good; if some were deleted, Prometheus would see a restart.
+    """
+    written = CounterMetricFamily("catalogue_records", "Records in the catalogue.", labels=["shop", "outcome"])
+    refused = GaugeMetricFamily("catalogue_records_refused", "Records outside of it.", labels=["shop", "outcome"])
+    read = CounterMetricFamily("catalogue_crawled_records", "Pages of books that spiders have read.", labels=["shop"])
+    # Published where there is a queue; where there is none, what was written.
+    pages = Greatest(F("published"), F("created") + F("updated") + F("unchanged") + F("stale"))
+    sums = {name: Sum(name) for name in WRITTEN + REFUSED}
+    crawled = Sum(pages, filter=Q(kind=CrawlRun.Kind.CRAWL))
+    for row in CrawlRun.objects.order_by().values("shop").annotate(crawled=crawled, **sums):
+        for name in WRITTEN:
+            written.add_metric([row["shop"], name], row[name])
+        for name in REFUSED:
+            refused.add_metric([row["shop"], name], row[name])
+        read.add_metric([row["shop"]], row["crawled"] or 0)
+    yield from (written, refused, read)
+
+
+def _queue() -> Iterator[Metric]:
+    """Batches between spider and catalogue (in a spool, the broker, a worker), and those given up. Two queries."""
+    pending = PublishedBatch.objects.filter(state=PublishedBatch.State.PENDING)
+    queue = pending.aggregate(batches=Count("pk"), records=Sum("records"), oldest=Min("published_at"))
+    yield GaugeMetricFamily("catalogue_pending_batches", "Batches that no worker has settled.", queue["batches"])
+    yield GaugeMetricFamily("catalogue_pending_records", "Records in them.", queue["records"] or 0)
+    yield GaugeMetricFamily("catalogue_oldest_pending_batch_age_seconds", "0 without one.", _age(queue["oldest"]))
+    letters = GaugeMetricFamily(
+        "catalogue_dead_letters_open", "Dead letters that nobody has settled.", labels=["reason"]
+    )
+    counts = (
+        DeadLetter.objects.filter(state=DeadLetter.State.OPEN).order_by().values_list("reason").annotate(Count("pk"))
+    )
+    known = dict.fromkeys(DeadLetter.Reason.values, 0) | dict(counts)
+    for reason, number in known.items():
+        letters.add_metric([reason], number)
+    yield letters
+
+
+def _schedule() -> Iterator[Metric]:
+    """When the schedule last started anything; nothing before it did for the first time. One query."""
+    last = PeriodicTask.objects.filter(enabled=True).aggregate(last=Max("last_run_at"))["last"]
+    if last:
+        yield GaugeMetricFamily("bookapi_schedule_age_seconds", "Since a scheduled task was started.", _age(last))
+
+
+def _age(moment: datetime | None) -> float:
+    return max(0.0, (timezone.now() - moment).total_seconds()) if moment else 0.0
+
+
+def depths() -> Iterator[Metric]:
+    """Messages that wait in each queue of the broker, and who reads it."""
+    ready = GaugeMetricFamily("bookapi_queue_messages", "Messages that wait in the broker.", labels=["queue"])
+    readers = GaugeMetricFamily("bookapi_queue_consumers", "Workers that read it.", labels=["queue"])
+    timeouts = {"read_timeout": BROKER_S, "write_timeout": BROKER_S}
+    with Connection(settings.BROKER_URL, connect_timeout=BROKER_S, transport_options=timeouts) as link:
+        for queue in (*queues.WORK, queues.DEAD, queues.UNROUTED):
+            # Passive: it asks, and makes nothing. A channel of its own, because the answer "no such queue" ends it.
+            with suppress(link.channel_errors), link.channel() as channel:
+                found = channel.queue_declare(queue.name, passive=True)
+                ready.add_metric([queue.name], found.message_count)
+                readers.add_metric([queue.name], found.consumer_count)
+    yield from (ready, readers)
+
+
+def model() -> Iterator[Metric]:
+    """The version that recommends: this process's own, or that of the prediction service, asked with its deadline."""
+    version = recommender().version()
+    yield GaugeMetricFamily("bookapi_model_loaded", "1 if there is a model to recommend with.", version is not None)
+    info = GaugeMetricFamily("bookapi_model_info", "The version that recommends.", labels=["version"])
+    if version is not None:
+        info.add_metric([version], 1)
+    yield info
+
+
 def exposition() -> bytes:
     """Everything, in Prometheus' text format."""
-    requests = REGISTRY
-    if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
-        requests = CollectorRegistry()
-        MultiProcessCollector(requests)  # type: ignore[no-untyped-call]
     catalogue = CollectorRegistry()
     catalogue.register(Catalogue())
-    return generate_latest(requests) + generate_latest(catalogue)
+    return generate_latest(counted()) + generate_latest(catalogue)
 
 
 @require_safe

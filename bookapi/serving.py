@@ -5,6 +5,9 @@ from __future__ import annotations
 import socket
 import sys
 from contextlib import closing
+from pathlib import Path
+
+from django.conf import settings
 
 #: Requests at work in one process at once. They share one running thread, so a request costs the same with 1 or 16;
 #: but beside four readers of the whole set, the median of a page of 20 was 263 ms with 1, 40 with 8 and 52 with 16.
@@ -24,6 +27,18 @@ def server_command(host: str, port: int, workers: int = 1) -> list[str]:
         "--http", "1", "--no-ws", "--no-access-log", "--respawn-failed-workers", "--workers-kill-timeout", "5",
         "bookapi.wsgi:application",
     ]  # fmt: skip
+
+
+def new_counters(port: int) -> Path:
+    """An empty folder for PROMETHEUS_MULTIPROC_DIR, where the processes of the server at this port count together.
+
+    What those of an earlier server have counted is gone: their numbers may be those of our own processes.
+    """
+    folder = Path(settings.VAR_DIR) / f"metrics-{port}"
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in folder.glob("*.db"):
+        file.unlink()
+    return folder
 
 
 def is_free(host: str, port: int) -> bool:

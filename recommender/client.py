@@ -13,6 +13,7 @@ from typing import Any, Protocol, TypeVar
 import orjson
 import structlog
 from django.conf import settings
+from prometheus_client import Gauge
 from urllib3.exceptions import HTTPError
 
 from recommender.breaker import Breaker, CircuitOpen
@@ -33,6 +34,14 @@ UNKNOWN_BOOK = "unknown_book"  # the service's code for it
 PROBLEM = "application/problem+json"
 #: What is left of the time is divided by this at each try: a replica that hangs leaves half of it for another one.
 SHARES = (2, 1)
+
+
+#: Each process has a circuit of its own, and takes it with it when it dies.
+CIRCUITS_OPEN = Gauge(
+    "recommender_circuits_open",
+    "Server processes that leave the prediction service alone for now.",
+    multiprocess_mode="livesum",
+)
 
 
 class RecommenderUnavailable(Exception):
@@ -218,6 +227,7 @@ class OverHTTP:
     def _succeeded(self) -> None:
         self._breaker.succeeded()
         if not self._available and self._turned(available=True):
+            CIRCUITS_OPEN.set(0)
             logger.info("recommender is back")
 
     def _failed(self, trouble: str) -> None:
@@ -225,6 +235,7 @@ class OverHTTP:
         if self._turned(available=False):
             logger.warning("recommender is unavailable", extra={"trouble": trouble})
         if opened:
+            CIRCUITS_OPEN.set(1)
             logger.warning("recommender is left alone for a while", extra={"trouble": trouble})
 
     def _turned(self, *, available: bool) -> bool:

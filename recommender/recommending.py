@@ -17,6 +17,7 @@ import orjson
 from django.conf import settings
 from django.db import connection
 from django.db.models import Q
+from prometheus_client import Counter
 
 from catalog.models import Book
 from catalog.querysets import BookQuerySet
@@ -34,6 +35,8 @@ SHALLOW = 2
 DEEP = 100
 #: Books that are named to the model at once, if the filters leave no more than these.
 NARROW = 1000
+
+RECOMMENDATIONS = Counter("recommender_recommendations", "Lists of books by who made them.", ["source"])
 
 SHAPE = book_shape()
 _ID, _CATEGORY = BOOK_FIELDS.index("id"), BOOK_FIELDS.index("category")
@@ -99,6 +102,7 @@ def recommend(subject: Subject, wanted: Wanted) -> Recommendations:
         answer, rows = _by_model(subject, wanted, pinned, never)
     except RecommenderUnavailable:
         answer, rows = None, _rows(wanted, pinned) if pinned else {}
+    RECOMMENDATIONS.labels("fallback" if answer is None else "model").inc()
     results = [Recommended(rows[book], 1.0, (Reason("pin", ""),)) for book in pinned if book in rows]
     if answer is not None:
         results += [Recommended(rows[n.id], n.score, n.reasons) for n in answer.neighbors if n.id in rows]

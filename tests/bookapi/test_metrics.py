@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
+import time
+import uuid
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
+import psutil
 import pytest
+import requests
 from django.test import Client
 from django.utils import timezone
+from django_celery_beat.models import IntervalSchedule, PeriodicTask
+from kombu import Connection
 from prometheus_client.parser import text_string_to_metric_families
 from pytest_django import DjangoAssertNumQueries, Settings
 
-from bookapi import health, metrics
-from catalog.models import CrawlRun, RejectedItem
+from bookapi import health, metrics, queues
+from bookapi.processes import Child
+from bookapi.serving import free_port
+from catalog.models import CrawlRun, DeadLetter, PublishedBatch, RejectedItem
+from deploy.services import Server
+from recommender.client import forget
+from tests.factories import make_book
+from tests.recommender.trained import until_answered
 
 TOKEN = "a-token-for-the-scraper"
 
@@ -23,6 +37,14 @@ TOKEN = "a-token-for-the-scraper"
 @pytest.fixture
 def _token(settings: Settings) -> None:
     settings.METRICS_TOKEN = TOKEN
+
+
+@pytest.fixture(autouse=True)
+def _no_model(settings: Settings, tmp_path: Path) -> Iterator[None]:
+    settings.ARTIFACT_STORE = str(tmp_path / "models")
+    settings.RECOMMENDER_URL = settings.BROKER_URL = ""
+    yield
+    forget()
 
 
 def scrape(client: Client) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
@@ -107,7 +129,7 @@ def test_the_last_run_of_each_shop_is_told_with_its_counts(client: Client) -> No
 
 @pytest.mark.usefixtures("_token")
 def test_without_a_database_the_requests_are_told_all_the_same(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    def unreachable(_: object) -> None:
+    def unreachable(*_: object) -> None:
         raise health.Unavailable
 
     monkeypatch.setattr(metrics, "ask", unreachable)
@@ -117,34 +139,171 @@ def test_without_a_database_the_requests_are_told_all_the_same(client: Client, m
 
 
 @pytest.mark.django_db
-def test_a_scrape_takes_five_queries(django_assert_num_queries: DjangoAssertNumQueries) -> None:
+def test_a_scrape_takes_nine_queries(django_assert_num_queries: DjangoAssertNumQueries) -> None:
     for shop in ("a", "b"):
         CrawlRun.objects.create(shop=shop, source="-", state="finished", finished_at=timezone.now())
-    # revision, books by shop, open rejections, newest runs by shop, those runs
-    with django_assert_num_queries(5):
-        list(metrics.gauges())
+    # revision, books by shop, open rejections, newest runs by shop, those runs; sums of all runs; pending batches; dead
+    # letters by reason; the schedule
+    with django_assert_num_queries(9):
+        list(metrics.families())
 
 
+# --- What workers and crawls do ---------------------------------------------------------------------------------------
+@pytest.mark.usefixtures("_token")
+@pytest.mark.django_db(transaction=True)
+def test_the_records_of_all_runs_are_summed_by_shop_and_outcome(client: Client) -> None:
+    embedded = {"seen": 12, "created": 6, "updated": 3, "unchanged": 2, "rejected": 1}
+    CrawlRun.objects.create(shop="a-shop", source="-", state="finished", **embedded)
+    queued = {"seen": 9, "created": 4, "stale": 3, "dead": 2, "published": 14}
+    CrawlRun.objects.create(shop="a-shop", source="-", state="settling", **queued)
+    CrawlRun.objects.create(shop="a-shop", source="-", state="finished", kind="file", seen=50, created=50)
+    CrawlRun.objects.create(shop="b-shop", source="-", state="running", seen=1, unchanged=1)
+    found = scrape(client)
+
+    def records(name: str, outcome: str, shop: str = "a-shop") -> float:
+        return found[name, (("outcome", outcome), ("shop", shop))]
+
+    written = {"created": 60, "updated": 3, "unchanged": 2, "stale": 3}
+    assert {name: records("catalogue_records_total", name) for name in written} == written
+    assert records("catalogue_records_total", "unchanged", "b-shop") == 1
+    assert records("catalogue_records_refused", "rejected") == 1
+    assert records("catalogue_records_refused", "dead") == 2
+    # What spiders read: 11 that were written without a queue, 14 that were published; and no file.
+    assert found["catalogue_crawled_records_total", (("shop", "a-shop"),)] == 25
+
+
+@pytest.mark.usefixtures("_token")
+@pytest.mark.django_db(transaction=True)
+def test_the_queue_is_told_by_its_depth_its_age_and_its_dead(client: Client) -> None:
+    assert scrape(client)["catalogue_oldest_pending_batch_age_seconds", ()] == 0
+    run = CrawlRun.objects.create(shop="a-shop", source="-")
+    now = timezone.now()
+    for minutes, state in ((5, "pending"), (2, "pending"), (9, "settled"), (9, "dead")):
+        published_at = now - timedelta(minutes=minutes)
+        PublishedBatch.objects.create(key=uuid.uuid4(), run=run, records=50, state=state, published_at=published_at)
+    for number, (reason, state) in enumerate([("failed", "open"), ("failed", "dropped"), ("unroutable", "open")]):
+        DeadLetter.objects.create(message=str(number), queue="q", reason=reason, state=state, body=b"")
+    found = scrape(client)
+    assert found["catalogue_pending_batches", ()] == 2
+    assert found["catalogue_pending_records", ()] == 100
+    assert found["catalogue_oldest_pending_batch_age_seconds", ()] == pytest.approx(300, abs=30)
+    open_letters = {reason: found["catalogue_dead_letters_open", (("reason", reason),)] for reason in DeadLetter.Reason}
+    assert open_letters == {reason: int(reason in {"failed", "unroutable"}) for reason in DeadLetter.Reason}
+
+
+@pytest.mark.usefixtures("_token")
+@pytest.mark.django_db(transaction=True)
+def test_a_schedule_that_fell_silent_is_told_by_its_age(client: Client) -> None:
+    # The tables come with a schedule of our own, which has not started anything here.
+    assert ("bookapi_schedule_age_seconds", ()) not in scrape(client)
+    every = IntervalSchedule.objects.create(every=1, period="minutes")
+    now = timezone.now()
+    for name, minutes, enabled in (("a", 30, True), ("b", 10, True), ("c", 1, False)):
+        last = now - timedelta(minutes=minutes)
+        PeriodicTask.objects.create(name=name, task="t", interval=every, enabled=enabled, last_run_at=last)
+    assert scrape(client)["bookapi_schedule_age_seconds", ()] == pytest.approx(600, abs=30)
+
+
+@pytest.mark.usefixtures("_token")
+@pytest.mark.django_db(transaction=True)
+def test_queues_of_the_broker_are_told_with_who_reads_them(client: Client, settings: Settings, broker: Server) -> None:
+    settings.BROKER_URL = broker.url
+    with Connection(broker.url) as link:
+        queues.UPKEEP.bind(link.default_channel).purge()
+        link.Producer().publish({}, exchange=queues.TASKS.name, routing_key="upkeep")
+        for _ in range(100):
+            found = scrape(client)
+            if found["bookapi_queue_messages", (("queue", queues.UPKEEP.name),)] == 1:
+                break
+        else:
+            pytest.fail("the message was not counted")
+        queues.UPKEEP.bind(link.default_channel).purge()
+    assert found["bookapi_broker_up", ()] == 1
+    assert found["bookapi_queue_consumers", (("queue", queues.UPKEEP.name),)] == 0
+    told = {dict(labels)["queue"] for name, labels in found if name == "bookapi_queue_messages"}
+    assert told == {queue.name for queue in (*queues.WORK, queues.DEAD, queues.UNROUTED)}
+
+
+@pytest.mark.usefixtures("_token")
+@pytest.mark.django_db(transaction=True)
+def test_a_broker_that_says_nothing_does_not_hang_a_scrape(client: Client, settings: Settings) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        settings.BROKER_URL = f"amqp://guest:guest@127.0.0.1:{silent.getsockname()[1]}//"
+        began = time.monotonic()
+        found = scrape(client)
+    assert time.monotonic() - began < 5
+    assert found["bookapi_broker_up", ()] == 0
+    assert found["bookapi_database_up", ()] == 1
+
+
+@pytest.mark.usefixtures("_token")
+@pytest.mark.django_db(transaction=True)
+def test_without_a_broker_none_is_missed(client: Client) -> None:
+    assert ("bookapi_broker_up", ()) not in scrape(client)
+
+
+# --- Recommending -----------------------------------------------------------------------------------------------------
+@pytest.mark.usefixtures("_token")
+@pytest.mark.django_db(transaction=True)
+def test_recommendations_are_counted_by_who_made_them_and_the_model_is_told(client: Client, settings: Settings) -> None:
+    settings.PUBLIC_READ = True
+    book = make_book()
+    labels = (("source", "fallback"),)
+    before = scrape(client).get(("recommender_recommendations_total", labels), 0)
+    assert client.get(f"/api/v1/books/{book.pk}/recommendations").json()["source"] == "fallback"
+    found = scrape(client)
+    assert found["recommender_recommendations_total", labels] == before + 1
+    assert found["bookapi_model_loaded", ()] == 0
+    assert not any(name == "bookapi_model_info" for name, _ in found)
+
+
+@pytest.mark.usefixtures("_token")
+@pytest.mark.django_db(transaction=True)
+def test_an_open_circuit_is_told(client: Client, settings: Settings) -> None:
+    settings.RECOMMENDER_URL = f"http://127.0.0.1:{free_port()}"
+    settings.RECOMMENDER_FAILURES = 1
+    assert scrape(client)["bookapi_model_loaded", ()] == 0  # asked in vain, which opens it
+    assert scrape(client)["recommender_circuits_open", ()] == 1
+
+
+# --- Several processes ------------------------------------------------------------------------------------------------
 @pytest.mark.system
-def test_processes_that_share_a_folder_add_up(tmp_path: Path) -> None:
-    """Every worker counts for itself; a scrape meets one of them and has to tell of all."""
-    count = (
-        "import django; django.setup()\n"
-        "from django.http import HttpRequest\n"
-        "from bookapi import metrics\n"
-        "request = HttpRequest(); request.method = 'GET'; request.resolver_match = None\n"
-        "metrics.observe(request, 200, 0.01)\n"
-        "metrics.Catalogue.collect = lambda self: ()\n"
-        "print(metrics.exposition().decode())\n"
+def test_workers_add_up_and_one_that_dies_takes_nothing_with_it(tmp_path: Path) -> None:
+    """`serve --workers 2`, one of which is killed: what it counted stays, and a new server begins at 0."""
+    environment = {**os.environ, "METRICS_TOKEN": TOKEN, "VAR_DIR": str(tmp_path), "DATABASE_URL": ""}
+    port = free_port()
+    command = [sys.executable, "manage.py", "serve", f"--port={port}", "--workers=2"]
+    live, line = f"http://127.0.0.1:{port}/api/v1/health/live", 'route="api/v1/health/live",status="200"} '
+
+    def told() -> float:
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        text = requests.get(f"http://127.0.0.1:{port}/metrics", headers=headers, timeout=20).text
+        return float(text.partition(line)[2].split("\n")[0])
+
+    for _ in range(2):
+        with (tmp_path / "log").open("ab") as log, Child("api", command, environment=environment, stderr=log) as server:
+            until_answered(live, server, tmp_path / "log")
+            for _ in range(20):
+                requests.get(live, timeout=20)
+            assert {told() for _ in range(6)} == {21}
+            workers = psutil.Process(server.process.pid).children(recursive=True)
+            victims = [worker for worker in workers if "granian" in " ".join(worker.cmdline())]
+            victims[-1].kill()
+            victims[-1].wait(20)
+            until_answered(live, server, tmp_path / "log")
+            assert told() == 22
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks /proc who lives")
+def test_what_a_dead_process_said_of_itself_is_forgotten(tmp_path: Path) -> None:
+    say = (
+        "from prometheus_client import Counter, Gauge, generate_latest\n"
+        "from recommender.service.counting import counted\n"
+        "Gauge('open', 'o', multiprocess_mode='livesum').set(1); Counter('asked', 'a').inc()\n"
+        "print(generate_latest(counted()).decode())\n"
     )
-    environment = {
-        **os.environ,
-        "DJANGO_SETTINGS_MODULE": "bookapi.settings",
-        "PROMETHEUS_MULTIPROC_DIR": str(tmp_path),
-    }
-    for expected in (1.0, 2.0):
-        done = subprocess.run(
-            [sys.executable, "-c", count], env=environment, capture_output=True, text=True, check=True
-        )
-        line = 'bookapi_requests_total{method="GET",route="unmatched",status="200"} '
-        assert f"{line}{expected}" in done.stdout
+    environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
+    for asked in (1.0, 2.0):
+        done = subprocess.run([sys.executable, "-c", say], env=environment, capture_output=True, text=True, check=True)
+        assert "open 1.0" in done.stdout.splitlines()
+        assert f"asked_total {asked}" in done.stdout.splitlines()

@@ -8,7 +8,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from bookapi.serving import is_free, server_command
+from bookapi.serving import is_free, new_counters, server_command
 
 
 class Command(BaseCommand):
@@ -22,6 +22,8 @@ class Command(BaseCommand):
     def handle(self, *, host: str, port: int, workers: int, **_: Any) -> None:
         if not is_free(host, port):
             raise CommandError(f"Port {port} of {host} is taken or not ours. Choose another one: make serve PORT=8001")
+        if workers > 1:  # each scrape meets one of them
+            os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(new_counters(port))
         command = server_command(host, port, workers)
         self.stdout.flush()
         os.execv(command[0], command)  # noqa: S606 - arguments of our own, no shell
