@@ -7,9 +7,10 @@ crawls do is read from the database at each scrape: their own counters would beg
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import datetime
+from typing import Any
 
 from django.conf import settings
 from django.db.models import Count, F, Max, Min, Q, Sum
@@ -132,7 +133,8 @@ def _sums() -> Iterator[Metric]:
     pages = Greatest(F("published"), F("created") + F("updated") + F("unchanged") + F("stale"))
     sums = {name: Sum(name) for name in WRITTEN + REFUSED}
     crawled = Sum(pages, filter=Q(kind=CrawlRun.Kind.CRAWL))
-    for row in CrawlRun.objects.order_by().values("shop").annotate(crawled=crawled, **sums):
+    rows: Iterable[Mapping[str, Any]] = CrawlRun.objects.order_by().values("shop").annotate(crawled=crawled, **sums)
+    for row in rows:
         for name in WRITTEN:
             written.add_metric([row["shop"], name], row[name])
         for name in REFUSED:
