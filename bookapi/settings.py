@@ -223,6 +223,14 @@ CRAWL_USER_AGENT = f"BookCatalogue/{VERSION} ({CRAWL_CONTACT or 'obeys robots.tx
 # A complete run that saw less than this share of the books of the one before is suspect and delists nothing.
 DELIST_MIN_SHARE = env.number("DELIST_MIN_SHARE", 0.8, minimum=0.0, maximum=1.0)
 
+# --- Retention --------------------------------------------------------------------------------------------------------
+# Days, 0: for ever. `manage.py prune` deletes what is older and no longer needed; see catalog/retention.py.
+KEEP_SIGHTINGS_DAYS = env.integer("KEEP_SIGHTINGS_DAYS", 90, maximum=36_500)
+KEEP_HISTORY_DAYS = env.integer("KEEP_HISTORY_DAYS", 0, maximum=36_500)
+KEEP_REJECTED_DAYS = env.integer("KEEP_REJECTED_DAYS", 90, maximum=36_500)
+KEEP_DEAD_LETTERS_DAYS = env.integer("KEEP_DEAD_LETTERS_DAYS", 90, maximum=36_500)
+KEEP_INTERACTIONS_DAYS = env.integer("KEEP_INTERACTIONS_DAYS", 0, maximum=36_500)
+
 # --- Recommending -----------------------------------------------------------------------------------------------------
 ARTIFACT_STORE = env.text("ARTIFACT_STORE") or str(VAR_DIR / "models")  # a folder, or the address of a bucket
 # Older versions and ones beyond that number are removed after a training; never the champion and the one before it.
