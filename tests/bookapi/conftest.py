@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from bookapi import accounts, tokens
+from bookapi import accounts, key_rotation, tokens
+from bookapi.key_rotation import Folders
 from tests.bookapi.logins import QUICK_HASHERS, make_user
 
 
@@ -18,6 +19,15 @@ def _fresh_process(settings: Any) -> None:
     settings.RATE_LIMIT_ACCOUNT = settings.RATE_LIMIT_ADDRESS = "off"
     accounts.cache.clear()
     tokens.verified.clear()
+
+
+@pytest.fixture(scope="session")
+def key_folders(tmp_path_factory: pytest.TempPathFactory) -> Folders:
+    """Keys as `rotate_keys --make` makes them, once, because a pair takes a tenth of a second. Not to be rotated."""
+    folder = tmp_path_factory.mktemp("keys")
+    folders = Folders(public=folder / "public", private=folder / "private")
+    key_rotation.make(folders)
+    return folders
 
 
 @pytest.fixture

@@ -1,17 +1,11 @@
-"""Accounts, logins and forged tokens for the tests of authentication."""
+"""Accounts and logins for the tests of authentication."""
 
 from __future__ import annotations
 
-import base64
-import json
 import threading
-import time
-import uuid
 from collections.abc import Callable
 from typing import Any
 
-import jwt
-from django.conf import settings
 from django.contrib.auth.hashers import PBKDF2PasswordHasher, make_password
 from django.contrib.auth.models import User
 from django.db import connection
@@ -54,35 +48,6 @@ def refresh(token: str) -> Any:
 
 def verify(token: str) -> Any:
     return post("/api/v1/auth/verify", {"token": token})
-
-
-def claims(user: User, family: int = 1, **changes: Any) -> dict[str, Any]:
-    """Claims of a good access token, changed; a change to None takes the claim out."""
-    now = int(time.time())
-    good = {
-        "token_type": "access",
-        "exp": now + 600,
-        "iat": now,
-        "jti": uuid.uuid4().hex,
-        "sub": str(user.pk),
-        "fam": family,
-        "pwd": user.get_session_auth_hash()[:16],
-        "iss": "bookapi",
-        "aud": "bookapi",
-    }
-    return {name: value for name, value in (good | changes).items() if value is not None}
-
-
-def sign(payload: dict[str, Any], key: str | None = None, algorithm: str = "HS256", **headers: Any) -> str:
-    return sign_bytes(json.dumps(payload).encode(), key, algorithm, **headers)
-
-
-def sign_bytes(payload: bytes, key: str | None = None, algorithm: str = "HS256", **headers: Any) -> str:
-    return jwt.PyJWS().encode(payload, key or settings.SECRET_KEY, algorithm=algorithm, headers=headers)
-
-
-def segment(value: Any) -> str:
-    return base64.urlsafe_b64encode(json.dumps(value).encode()).rstrip(b"=").decode()
 
 
 def all_at_once(n: int, act: Callable[[int], Any]) -> list[Any]:

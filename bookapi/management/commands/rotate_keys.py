@@ -43,9 +43,7 @@ class Command(BaseCommand):
             elif compromised:
                 key_rotation.replace_all(_configured())
                 self.stdout.write("All keys are new, and every token from before is refused.")
-                self.stdout.write(
-                    "Reload the gateways now: until then they refuse the new tokens and take the old ones."
-                )
+                self.stdout.write("Reload the gateways now: until then they refuse new tokens and take old ones.")
             elif key_rotation.rotate(_configured(), settings.REFRESH_TOKEN_S, force=force):
                 self.stdout.write(f"Rotated. {RELOAD} They know the key that signs now already: there is no hurry.")
                 if force:
