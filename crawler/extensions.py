@@ -6,6 +6,7 @@ import asyncio
 import atexit
 import logging
 import sys
+import time
 from typing import Any, Self
 
 from django.conf import settings as django_settings
@@ -19,7 +20,7 @@ from scrapy.exceptions import NotConfigured
 from scrapy.http import Request, Response
 from twisted.python.failure import Failure
 
-from catalog.ingest import finish_run, heartbeat
+from catalog.ingest import CrawlRun, finish_run, heartbeat, pending_records, settle
 from crawler.failures import RedirectedToKnownPage
 from crawler.spiders.books import BooksSpider
 
@@ -27,6 +28,11 @@ logger = logging.getLogger(__name__)
 
 HEARTBEAT_S = 20.0
 WIDE = 72  # columns of a terminal that has room for speed and time beside the bar
+#: Seconds that the last batches have to reach the broker, whatever way the crawl ended.
+FLUSH_S = 20.0
+#: A crawl that has read everything asks the queue so often, says so from time to time, and stops waiting when nothing
+#: has moved for a minute: its books are safe, and whoever brings the last of them closes the run.
+POLL_S, TELL_S, STILL_S = 0.25, 10.0, 60.0
 #: Scrapy's words for how a crawl ended, as states of a run. Any other word is an error of ours.
 STATES = {"finished": "finished", "shutdown": "interrupted"}
 
@@ -88,11 +94,42 @@ class RunKeeper:
         warnings = [{"code": "trouble", "detail": spider.trouble}] if spider.trouble else []
         try:
             spider.ended = await spider.catalogue.call(finish_run, spider.run_id, state=state, warnings=warnings)
+            if spider.outbox is not None:
+                await spider.outbox.flush(FLUSH_S)
+                spider.ended = await self._wait_for_the_queue(spider, spider.ended)
         except DatabaseError as error:  # the next crawl finds that this process is gone, and closes the run
             logger.exception("the run could not be closed", extra={"run_id": spider.run_id})
             spider.trouble = spider.trouble or f"The run could not be closed: {type(error).__name__}: {error}"
         finally:
+            if spider.outbox is not None:
+                spider.outbox.close()
             await spider.catalogue.close()
+
+    async def _wait_for_the_queue(self, spider: BooksSpider, run: CrawlRun) -> CrawlRun:
+        """The run, settled: or as it is after a time in which nothing moved, or at the next Ctrl-C."""
+        assert spider.outbox is not None  # noqa: S101 - there is a queue to wait for
+        last, moved_at, told_at = None, time.monotonic(), 0.0
+        while run.state == CrawlRun.State.SETTLING and spider.crawler.crawling:
+            facts = (run.seen, len(spider.outbox.waiting))
+            if facts != last:
+                last, moved_at = facts, time.monotonic()
+            if time.monotonic() - moved_at > STILL_S:
+                break
+            if time.monotonic() - told_at > TELL_S:
+                told_at = time.monotonic()
+                await self._tell(spider, run)
+            await asyncio.sleep(POLL_S)
+            run = await spider.catalogue.call(settle, spider.run_id)
+        return run
+
+    async def _tell(self, spider: BooksSpider, run: CrawlRun) -> None:
+        """Say what the crawl waits for: in the log, and on a terminal, which shows warnings alone."""
+        assert spider.outbox is not None  # noqa: S101
+        books = await spider.catalogue.call(pending_records, run.pk)
+        facts = {"run_id": run.pk, "books": books, "spooled_batches": len(spider.outbox.waiting)}
+        logger.info("waiting for the queue", extra=facts)
+        if sys.stderr.isatty():
+            print(f"Waiting for the queue: it holds {books} of {run.published} books.", file=sys.stderr)
 
 
 class Progress:

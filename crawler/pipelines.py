@@ -1,4 +1,4 @@
-"""What was read goes to the catalogue in batches, while the spider reads on."""
+"""What was read goes to the catalogue, or to the queue, in batches, while the spider reads on."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FLUSH_AFTER_S = 2.0
 
 
 class CataloguePipeline:
-    """Collects records and hands them to `catalog.ingest`, one batch at a time and in order.
+    """Collects records and hands them to `catalog.ingest`, or to the queue where there is one, one batch at a time.
 
     While a batch is written the next one fills; when that is full too, its items wait, and Scrapy with them.
     """
@@ -79,5 +79,7 @@ class CataloguePipeline:
         spider = self.spider
         if failures := spider.failures.take():
             await spider.catalogue.call(record_failed_pages, spider.run_id, failures)
-        if batch:
+        if batch and spider.outbox is not None:
+            await spider.outbox.take(spider.run_id, batch)
+        elif batch:
             await spider.catalogue.write(ingest, batch, spider.run_id)

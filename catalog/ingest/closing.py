@@ -13,6 +13,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db.models import Avg, Count, Exists, OuterRef, Q, QuerySet, Sum
+from django.utils import timezone
 
 from catalog.ingest.raw import restored
 from catalog.models import Book, Change, CrawlRun, FailedPage, PublishedBatch, RejectedItem, Sighting
@@ -75,16 +76,14 @@ def settle(run_id: int) -> CrawlRun:
     """The run, closed if it waited for the queue alone and that holds nothing of it any more, or has stopped moving.
 
     A run that was closed without all of its books gets its sums again once they have arrived. One query for a run
-    that goes on.
+    that is being read.
     """
     run = CrawlRun.objects.get(pk=run_id)
     if not _can_settle(run):
         return run
     with writing() as turn:
         run = CrawlRun.objects.get(pk=run_id)
-        pending = pending_records(run_id)
-        silent = turn.at - run.heartbeat_at > timedelta(seconds=settings.SETTLE_TIMEOUT_S)
-        if not _can_settle(run) or (pending and (run.state == CrawlRun.State.FINISHED or not silent)):
+        if not _can_settle(run):
             return run
         if run.state == CrawlRun.State.SETTLING:
             run.heartbeat_at = turn.at
@@ -97,8 +96,12 @@ def settle(run_id: int) -> CrawlRun:
 
 
 def _can_settle(run: CrawlRun) -> bool:
+    """Up to one query."""
+    if run.state == CrawlRun.State.SETTLING:
+        silent = timezone.now() - run.heartbeat_at > timedelta(seconds=settings.SETTLE_TIMEOUT_S)
+        return silent or not pending_records(run.pk)
     late = run.state == CrawlRun.State.FINISHED and bool(run.published) and not run.complete
-    return run.state == CrawlRun.State.SETTLING or late
+    return late and not pending_records(run.pk)
 
 
 def pending_records(run_id: int) -> int:

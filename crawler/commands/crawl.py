@@ -19,7 +19,8 @@ COMPLETE, FAILED, INCOMPLETE = 0, 1, 2
 
 class Command(crawl.Command):
     """Exit code 0: the run finished, and was complete if it was meant to be. 1: it failed, was stopped, or could not
-    start. 2: it finished, but its sums do not hold for what the shop announced; or the command line is wrong.
+    start. 2: it finished, but its sums do not hold for what the shop announced, or its books are still in the queue; or
+    the command line is wrong.
 
     Scrapy's own command ends with 0 even if every single item failed.
     """
@@ -68,6 +69,18 @@ def outcome(spider: BooksSpider) -> int:
     """The exit code of a spider that has ended; on a terminal the sums of its run are printed too."""
     run = spider.ended
     console = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
+    spooled = len(spider.outbox.waiting) if spider.outbox is not None else 0
+    if spooled:
+        console.print(
+            f"The broker has not taken {spooled} batches: they are in the spool, for the next crawl to publish."
+        )
+    if run is not None and run.state == "settling":
+        console.print(
+            f"Run {run.pk} has read the shop; {run.published - run.seen} of its {run.published} books are still in the "
+            "queue. The workers complete it.",
+            style="yellow",
+        )
+        return INCOMPLETE
     if run is None or run.state != "finished":
         console.print(f"The crawl did not finish: {spider.trouble or 'it was stopped'}", style="red")
         if spider.run_id and not isinstance(run, CrawlRun):

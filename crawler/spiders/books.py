@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from ipaddress import ip_address
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
 import scrapy
@@ -19,11 +19,24 @@ from scrapy.crawler import Crawler
 from scrapy.http import Request, Response
 from twisted.python.failure import Failure
 
-from catalog.ingest import CrawlRun, IngestError, KnownPage, NotResumable, adopt_run, announce, known_pages, start_run
+from catalog.ingest import (
+    CrawlRun,
+    IngestError,
+    KnownPage,
+    NotResumable,
+    adopt_run,
+    announce,
+    known_pages,
+    start_run,
+    unsettled_pages,
+)
 from catalog.records import RevisitedBook, ScrapedBook
 from crawler.catalogue import Catalogue
 from crawler.failures import FailedPages, asked_for
 from crawler.pages import Listing, PageError, parse_book, parse_listing
+
+if TYPE_CHECKING:
+    from crawler.spool import Outbox
 
 #: Pages of a list that are asked for ahead of the books: enough that the books never wait for the next list page, even
 #: while the catalogue is busy; few enough that a shop of a million books does not fill the memory with requests.
@@ -82,12 +95,18 @@ class BooksSpider(scrapy.Spider):
         self.trouble: str | None = None  # why the run cannot end well
         self.ended: CrawlRun | None = None  # the run as it was closed
         self.catalogue: Catalogue
+        self.outbox: Outbox | None = None  # where there is a queue
+        self.unsettled: set[int] = set()  # pages read by this run before, which the queue holds
         self._giving_up: asyncio.Task[None] | None = None
 
     @classmethod
     def from_crawler(cls, crawler: Crawler, *args: Any, **kwargs: Any) -> Self:
         spider = super().from_crawler(crawler, *args, **kwargs)
         spider.catalogue = Catalogue([float(pause) for pause in crawler.settings.getlist("CATALOGUE_RETRY_PAUSES_S")])
+        if django_settings.BROKER_URL:
+            from crawler.spool import Outbox  # noqa: PLC0415 - Celery takes a while to import, and most have no queue
+
+            spider.outbox = Outbox(django_settings.SPOOL_DIR, spider.catalogue)
         # A shop on this machine is for tests and benchmarks, and is read at full speed; any other one politely.
         if is_loopback(spider.start_url):
             crawler.settings.set("CONCURRENT_REQUESTS_PER_DOMAIN", 16, priority="spider")
@@ -105,6 +124,9 @@ class BooksSpider(scrapy.Spider):
     async def start(self) -> AsyncIterator[Request]:
         try:
             await sync_to_async(self._open_run)()
+            if self.outbox is not None:
+                await self.outbox.open()
+                self.unsettled = await self.catalogue.call(unsettled_pages, self.run_id)
         except IngestError as error:
             self.trouble = str(error)
         except DatabaseError as error:
@@ -120,7 +142,9 @@ class BooksSpider(scrapy.Spider):
         if self.opened_run is None:
             number = start_run(self.shop, self.start_url, filters=self.filters, resume=self.resume).pk
         assert number is not None  # noqa: S101 - one of the two gave it
-        self.run_id = adopt_run(number, self.catalogue.start_writer()).pk
+        # With a queue nobody else writes for the run: what this process leaves behind may be written at any time.
+        writer = self.catalogue.start_writer() if self.outbox is None else None
+        self.run_id = adopt_run(number, writer).pk
         self.logger.info("run started", extra={"run_id": number, "shop": self.shop, "source": self.start_url})
 
     def _refuse_another_crawl(self, number: int) -> None:
@@ -193,7 +217,7 @@ class BooksSpider(scrapy.Spider):
             if self.announced is None and listing.announced is not None:
                 self.announced = listing.announced
                 await self.catalogue.call(announce, self.run_id, listing.announced)
-            return await self.catalogue.call(known_pages, self.run_id, self.shop, urls)
+            return await self.catalogue.call(known_pages, self.run_id, self.shop, urls, self.unsettled)
         except DatabaseError as error:
             self.logger.exception("the catalogue could not be read")
             self.give_up(f"The catalogue could not be read: {type(error).__name__}: {error}")
