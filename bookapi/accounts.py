@@ -185,6 +185,14 @@ def ensure_roles() -> None:
         Q(content_type__app_label="catalog", codename="start_crawl")
         | Q(content_type__app_label="recommender", codename__in=["promote_modelversion", "delete_interaction"])
         | Q(content_type__app_label="auth", codename="view_user")
+        | Q(content_type__app_label="django_celery_beat", codename__endswith="_periodictask")
+        | Q(
+            content_type__app_label="django_celery_beat",
+            content_type__model__in=["intervalschedule", "crontabschedule"],
+            # Whoever deletes one of these deletes the schedules that use it.
+            codename__regex="^(add|change|view)_",
+        )
+        | Q(content_type__app_label="bookapi", codename="view_scheduledrun")
     )
     curators, _made = Group.objects.get_or_create(name=CURATORS)
     operators, _made = Group.objects.get_or_create(name=OPERATORS)

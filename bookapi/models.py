@@ -1,10 +1,17 @@
-"""What is remembered of logins: the families of refresh tokens, and counts of failures."""
+"""What is remembered of logins, and of the schedule: when its tasks ran, and what came of it."""
 
 from __future__ import annotations
 
 from django.conf import settings
 from django.db import models
+from django.db.models import Q
 from django.utils import timezone
+from django_celery_beat.models import PeriodicTask
+
+from catalog.models import CrawlRun
+from recommender.models import ModelVersion
+
+DETAIL_MAX = 500  # characters
 
 
 class RefreshFamily(models.Model):
@@ -45,3 +52,55 @@ class LoginCounter(models.Model):
 
     def __str__(self) -> str:
         return f"{self.count} until {self.expires_at:%H:%M:%S}"
+
+
+class ScheduledRun(models.Model):
+    """One time that a task of the schedule was due, or asked for by a person, and what came of it.
+
+    Written in the transaction that moves the task's time of last run, before anything is done: a scheduler that dies
+    right after leaves a row that its successor hands over.
+    """
+
+    class Outcome(models.TextChoices):
+        WAITING = "waiting"  # for whoever performs it
+        OK = "ok"
+        UNDER_WAY = "under_way", "already under way"  # nothing was done, since it is being done
+        FAILED = "failed"
+
+    schedule = models.ForeignKey(PeriodicTask, on_delete=models.CASCADE, related_name="runs", db_index=False)
+    task = models.CharField(max_length=200)  # its name, "bookapi.tasks.start_crawl"
+    due_at = models.DateTimeField()  # long ago, where nobody was there to see
+    started_at = models.DateTimeField(default=timezone.now)
+    sent_at = models.DateTimeField(null=True, blank=True)  # the broker has it; none without a broker
+    taken_at = models.DateTimeField(null=True, blank=True)  # somebody performs it
+    finished_at = models.DateTimeField(null=True, blank=True)
+    outcome = models.CharField(max_length=10, choices=Outcome.choices, default=Outcome.WAITING)
+    detail = models.CharField(max_length=DETAIL_MAX, blank=True)
+    crawl = models.ForeignKey(CrawlRun, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
+    training = models.ForeignKey(ModelVersion, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
+    resumed_at = models.DateTimeField(null=True, blank=True)  # its crawl was interrupted, and is resumed once
+    requested_by = models.CharField(max_length=150, blank=True)  # user name; empty when it was due
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [
+            # A task whose last run is not over does not begin another one, whoever asks.
+            models.UniqueConstraint(
+                fields=["schedule"], condition=Q(finished_at=None), name="one_open_run_per_scheduled_task"
+            )
+        ]
+        indexes = [models.Index(fields=["schedule", "id"])]
+
+    def __str__(self) -> str:
+        return f"{self.task} at {self.due_at:%Y-%m-%d %H:%M:%S}"
+
+
+class Lease(models.Model):
+    """Who alone may do something, for a while. A holder that lives renews it; one that died lets it run out."""
+
+    name = models.CharField(max_length=50, primary_key=True)
+    holder = models.CharField(max_length=300)
+    expires_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.holder} until {self.expires_at:%H:%M:%S}"

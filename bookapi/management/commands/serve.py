@@ -6,8 +6,10 @@ import os
 from argparse import ArgumentParser
 from typing import Any
 
+from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError
 
+from bookapi import keys
 from bookapi.serving import is_free, new_counters, server_command
 
 
@@ -20,6 +22,10 @@ class Command(BaseCommand):
         parser.add_argument("--workers", type=int, default=1, help="processes (default 1); rate limits are for each")
 
     def handle(self, *, host: str, port: int, workers: int, **_: Any) -> None:
+        try:
+            keys.check()
+        except ImproperlyConfigured as error:
+            raise CommandError(str(error)) from error
         if not is_free(host, port):
             raise CommandError(f"Port {port} of {host} is taken or not ours. Choose another one: make serve PORT=8001")
         if workers > 1:  # each scrape meets one of them
