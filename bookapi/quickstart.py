@@ -84,7 +84,7 @@ def run(options: Options, console: Console) -> None:
     if not is_free(HOST, options.port):
         raise CannotRun(f"Port {options.port} is taken. Choose another one: make run PORT={options.port + 1}")
     base = f"http://{HOST}:{options.port}"
-    with _signals_as_interrupts(), ExitStack() as children:
+    with signals_as_interrupts(), ExitStack() as children:
         probe = None if options.practice or not options.crawl else Probe(settings.SHOP_URL)
         with console.status("Preparing the database"):
             call_command("migrate", interactive=False, verbosity=0)
@@ -99,7 +99,7 @@ def run(options: Options, console: Console) -> None:
             _fill(source, console, children)
             if options.train:
                 _train(console, children)
-        console.print(_next_steps(base, password), soft_wrap=True, markup=False)
+        console.print(next_steps(base, password), soft_wrap=True, markup=False)
         console.print("Serving. Ctrl-C ends it.")
         code = server.process.wait()
         raise CannotRun(f"The server ended with code {code}. Its log is {server_log()}.")
@@ -262,7 +262,7 @@ def _report(crawl: Child, source: Source, console: Console) -> int:
             if run is not None:
                 console.print(f"Reading {run.shop}: {run.seen} of {run.announced or '?'} books")
     if (run := runs.first()) is not None:
-        console.print(_sums(run))
+        console.print(sums(run))
     return code
 
 
@@ -271,10 +271,15 @@ def train_log() -> Path:
     return Path(settings.VAR_DIR) / "log" / "train.log"
 
 
+def something_to_learn() -> bool:
+    """Whether there are books, and the recommender does not know all of them as they are now. Three queries."""
+    served = champion()
+    return Book.objects.listed().exists() and not (served and served.revision == current_revision())
+
+
 def _train(console: Console, children: ExitStack) -> None:
     """Let the recommender learn what is there, unless it knows already. Without it there are answers all the same."""
-    served = champion()
-    if not Book.objects.listed().exists() or (served and served.revision == current_revision()):
+    if not something_to_learn():
         return
     command = [sys.executable, "manage.py", "retrain"]
     with console.status("Training the recommender"), _open_log(train_log()) as log:
@@ -309,7 +314,7 @@ def _welcome(base: str, password: str, source: Source | None) -> Panel:
     return Panel(table, title="Book catalogue", border_style="green", expand=False)
 
 
-def _sums(run: CrawlRun) -> str:
+def sums(run: CrawlRun) -> str:
     took = f" in {(run.finished_at - run.started_at).total_seconds():.0f} s" if run.finished_at else ""
     return (
         f"Run {run.pk}: {run.seen} of {run.announced or 0} books read{took}: {run.created} new, {run.updated} changed, "
@@ -317,7 +322,7 @@ def _sums(run: CrawlRun) -> str:
     )
 
 
-def _next_steps(base: str, password: str) -> str:
+def next_steps(base: str, password: str) -> str:
     """Lines to copy, in the order in which one would try them. No frame around them: it would be copied too."""
     api = f"{base}/api/v1"
     login = f'{{"username": "{OPERATOR}", "password": "{password or "PASSWORD"}"}}'
@@ -352,7 +357,7 @@ def _manage() -> str:
 
 # --- Ending -----------------------------------------------------------------------------------------------------------
 @contextmanager
-def _signals_as_interrupts() -> Iterator[None]:
+def signals_as_interrupts() -> Iterator[None]:
     """SIGTERM and a closed terminal end us like Ctrl-C: through the `finally` blocks, with the children.
 
     A second signal while they end is ignored: it would leave the rest of them behind.

@@ -28,6 +28,7 @@ __all__ = [
     "NotStarted",
     "Server",
     "epmd_program",
+    "find_postgres",
     "make_database",
     "postgres",
     "postgres_program",
@@ -53,7 +54,7 @@ def postgres_program(folder: Path, port: int, *, durable: bool = True) -> Progra
 
     Raises NotInstalled, NotStarted.
     """
-    binaries = _postgres_binaries()
+    binaries = find_postgres()
     user = _unprivileged_user()
     data = folder / "data"
     folder.mkdir(parents=True, exist_ok=True)
@@ -98,7 +99,7 @@ def make_database(server: str, name: str) -> None:
             cursor.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
 
 
-def _postgres_binaries() -> Path:
+def find_postgres() -> Path:
     """The folder with `initdb` and `postgres`, the newest one: on PATH, or where Debian keeps them."""
     if found := shutil.which("initdb"):
         return Path(found).resolve().parent
