@@ -18,7 +18,7 @@ from celery.signals import worker_shutting_down
 from django.conf import settings
 from django.db import InterfaceError, OperationalError
 
-from bookapi import crawls, ticking, trainings, upkeep
+from bookapi import crawls, pruning, ticking, trainings, upkeep
 from bookapi.celery import app
 from bookapi.jobs import GRACE_S, end_jobs
 from bookapi.schedule import Outcome
@@ -88,5 +88,5 @@ def resume_interrupted() -> Outcome:
 
 @app.task(name="bookapi.tasks.prune")  # type: ignore[untyped-decorator, unused-ignore]
 def prune() -> Outcome:
-    deleted = {name: number for name, number in upkeep.prune().items() if number}
+    deleted = {name: number for name, number in pruning.prune().items() if number}
     return Outcome(", ".join(f"{number:,} {name}" for name, number in deleted.items()))

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import timedelta
 
 from django.conf import settings
-from django.contrib.sessions.models import Session
+from django.db.models import Q, QuerySet
 from django.utils import timezone
 from django_celery_beat.models import PeriodicTask
 
 from bookapi import queues
 from bookapi.crawls import WAITING, CannotStart, resume_crawl
-from bookapi.guard import prune_counters
-from bookapi.models import LoginCounter, RefreshFamily, ScheduledRun
+from bookapi.models import ScheduledRun
 from bookapi.publishing import waiting_in
 from bookapi.schedule import START_CRAWL
-from bookapi.tokens import prune_families
 from catalog.ingest import close_dead_runs
 from catalog.models import CrawlRun
 from recommender.models import ModelVersion
@@ -89,33 +86,11 @@ def resume_interrupted() -> list[CrawlRun]:
 
 
 # --- Old --------------------------------------------------------------------------------------------------------------
-def prune() -> dict[str, int]:
-    """Delete what need not be kept: how many rows of what."""
-    now = timezone.now()
-    return {
-        "logins": _in_slices(prune_families, RefreshFamily.objects.filter(expires_at__lt=now).count),
-        "login counters": _in_slices(prune_counters, LoginCounter.objects.filter(expires_at__lt=now).count),
-        "sessions": Session.objects.filter(expire_date__lt=now).delete()[0],
-        "scheduled runs": prune_scheduled_runs(),
-    }
-
-
-def _in_slices(delete_some: Callable[[], None], count: Callable[[], int]) -> int:
-    """Delete until no more goes: some rows may be held by logins that happen now."""
-    before = left = count()
-    while left:
-        delete_some()
-        if left <= (left := count()):
-            break
-    return before - left
-
-
-def prune_scheduled_runs() -> int:
-    """Delete all but the newest `KEPT` runs of each task; a run that is not over stays."""
-    deleted = 0
-    for schedule in PeriodicTask.objects.all():
-        runs = ScheduledRun.objects.filter(schedule=schedule)
-        oldest_kept = runs.values_list("pk", flat=True)[KEPT - 1 : KEPT].first()
-        if oldest_kept is not None:
-            deleted += runs.filter(pk__lt=oldest_kept).exclude(finished_at=None).delete()[0]
-    return deleted
+def forgettable_runs() -> QuerySet[ScheduledRun]:
+    """All but the newest `KEPT` runs of each scheduled task; never one that is not over. A query for each task."""
+    old = Q(pk=None)
+    for schedule in PeriodicTask.objects.values_list("pk", flat=True):
+        newest = ScheduledRun.objects.filter(schedule=schedule).values_list("pk", flat=True)
+        if (oldest_kept := newest[KEPT - 1 : KEPT].first()) is not None:
+            old |= Q(schedule=schedule, pk__lt=oldest_kept)
+    return ScheduledRun.objects.filter(old, finished_at__isnull=False)

@@ -214,7 +214,9 @@ def test_operators_may_do_what_curators_may_and_more() -> None:
     def names(group: str) -> set[str]:
         return set(Permission.objects.filter(group__name=group).values_list("codename", flat=True))
 
-    more = {"start_crawl", "promote_modelversion", "delete_interaction", "view_user"}
+    more = {"start_crawl", "promote_modelversion", "delete_interaction", "view_user", "view_scheduledrun"}
+    more |= {f"{action}_periodictask" for action in ("add", "change", "delete", "view")}
+    more |= {f"{action}_{when}schedule" for action in ("add", "change", "view") for when in ("interval", "crontab")}
     assert names(OPERATORS) == names(CURATORS) | more
 
 

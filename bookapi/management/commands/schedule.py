@@ -6,7 +6,8 @@ import json
 from argparse import ArgumentParser
 from typing import Any
 
-from django.core.management.base import BaseCommand
+from django.core.management.base import BaseCommand, CommandError
+from django.db import DatabaseError
 from rich.console import Console
 from rich.table import Table
 
@@ -20,7 +21,10 @@ class Command(BaseCommand):
         parser.add_argument("--json", action="store_true", help="for programs")
 
     def handle(self, *, json: bool, **_: Any) -> None:
-        lines = timetable()
+        try:
+            lines = timetable()
+        except DatabaseError as error:
+            raise CommandError(f"The database answers: {error}. Has `manage.py migrate` run?") from error
         if json:
             self.stdout.write(_as_json(lines))
             return
