@@ -182,7 +182,7 @@ def ensure_roles() -> None:
         Q(codename__endswith="_pin") | Q(codename__startswith="view_") | Q(codename="report_readers")
     )
     operating = Permission.objects.filter(
-        Q(content_type__app_label="catalog", codename="start_crawl")
+        Q(content_type__app_label="catalog", codename__in=["start_crawl", "settle_deadletter"])
         | Q(content_type__app_label="recommender", codename__in=["promote_modelversion", "delete_interaction"])
         | Q(content_type__app_label="auth", codename="view_user")
         | Q(content_type__app_label="django_celery_beat", codename__endswith="_periodictask")

@@ -12,6 +12,7 @@ from celery import shared_task
 from celery.exceptions import Reject
 from django.db import InterfaceError, OperationalError, close_old_connections
 
+from catalog import deadletters
 from catalog.ingest import ingest_published, note_error, settle
 from catalog.models import CrawlRun
 from catalog.records import read_from_json
@@ -50,6 +51,13 @@ def settle_runs() -> None:
     """Close the runs that waited for the queue, and those that have waited for too long."""
     for run_id in CrawlRun.objects.filter(state=CrawlRun.State.SETTLING).values_list("pk", flat=True):
         settle(run_id)
+
+
+# A failure of it is no letter of its own: it is asked again soon, and what it did not collect is still there.
+@shared_task(name="catalog.tasks.collect_dead_letters", acks_on_failure_or_timeout=True)  # type: ignore[untyped-decorator]
+def collect_dead_letters() -> None:
+    """Bring what the queue has given up into the database, where people see it."""
+    deadletters.collect()
 
 
 def _patiently(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

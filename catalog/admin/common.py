@@ -12,8 +12,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from django.contrib import admin
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.admin.views.main import ERROR_FLAG, SEARCH_VAR
+from django.core.exceptions import SuspiciousOperation, ValidationError
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.loader import render_to_string
@@ -38,8 +40,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 #: Characters of a value in a message, a log entry or a cell.
 SHOWN = 80
-#: What surely fits a BIGINT.
-ID_DIGITS = 18
+#: What surely fits a BIGINT; and the longest name of a row, a UUID's.
+ID_DIGITS, PK_LENGTH = 18, 36
 
 
 class CatalogueAdmin(ModelAdmin):
@@ -66,6 +68,17 @@ class CatalogueAdmin(ModelAdmin):
     ) -> tuple[QuerySet[Any], bool]:
         """The rows that fit. PostgreSQL takes no NUL, and whoever asks for completions is not checked by a form."""
         return super().get_search_results(request, queryset, search_term.replace("\0", ""))
+
+    def response_action(self, request: HttpRequest, queryset: QuerySet[Any], *rest: Any) -> HttpResponse | None:
+        """What the action answers. Raises SuspiciousOperation, a 400, where a chosen row is none that there can be."""
+        for chosen in request.POST.getlist(ACTION_CHECKBOX_NAME):
+            try:
+                value = self.opts.pk.to_python(chosen)
+            except ValidationError:
+                value = None
+            if value is None or len(chosen) > PK_LENGTH or (isinstance(value, int) and len(chosen) > ID_DIGITS):
+                raise SuspiciousOperation("There can be no such row.")
+        return super().response_action(request, queryset, *rest)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
