@@ -84,6 +84,9 @@ class RunKeeper:
             self.pulse.cancel()
         if not spider.run_id:
             logger.error("no run was started", extra={"reason": spider.trouble})
+            if spider.outbox is not None:
+                await spider.outbox.flush(FLUSH_S)
+                spider.outbox.close()
             await spider.catalogue.close()
             return
         state = STATES.get(reason, "failed")

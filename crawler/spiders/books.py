@@ -123,9 +123,10 @@ class BooksSpider(scrapy.Spider):
 
     async def start(self) -> AsyncIterator[Request]:
         try:
+            if self.outbox is not None:  # first: what it finds may be what the run before is waiting for
+                await self.outbox.open()
             await sync_to_async(self._open_run)()
             if self.outbox is not None:
-                await self.outbox.open()
                 self.unsettled = await self.catalogue.call(unsettled_pages, self.run_id)
         except IngestError as error:
             self.trouble = str(error)
