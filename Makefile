@@ -1,6 +1,6 @@
 # Everything a person does with a checkout. `make` alone lists it.
 .DEFAULT_GOAL := help
-.PHONY: help setup run serve crawl train test lint bench schema requirements clean
+.PHONY: help setup run serve crawl train test lint bench schema requirements up down clean
 
 PORT ?= 8000
 ARGS ?=
@@ -66,6 +66,18 @@ requirements: .venv/dev.stamp ## Resolve requirements/*.in anew, with hashes, fo
 		--no-emit-index-url --quiet --constraint base.txt s3.in --output-file s3.txt
 	cd requirements && ../$(PY) -m uv pip compile --universal --python-version 3.11 --generate-hashes --no-header \
 		--no-emit-index-url --quiet --constraint dev.txt embeddings.in --output-file embeddings.txt
+
+up: ## Build the images and run everything in containers, with secrets of its own: PORT=8000; needs Docker
+	@docker compose version >/dev/null 2>&1 && docker info >/dev/null 2>&1 || { \
+		echo 'Docker with its compose plugin is needed, and does not answer here.'; exit 1; }
+	@python3 deploy/make_secrets.py
+	PORT=$(PORT) docker compose -f deploy/compose.yaml up --build --detach
+	@echo 'http://localhost:$(PORT) answers. An account: docker compose -f deploy/compose.yaml exec auth' \
+		'python manage.py create_account NAME --role operator'
+
+down: ## End the containers of `make up`; what they keep stays in their volumes
+	@docker compose version >/dev/null 2>&1 || { echo 'Docker with its compose plugin is needed.'; exit 1; }
+	docker compose -f deploy/compose.yaml down
 
 clean: ## Remove .venv and what tools leave behind; the catalogue in var/ stays
 	rm -rf .venv static .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
