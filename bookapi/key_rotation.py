@@ -85,13 +85,11 @@ def replace_all(folders: Folders) -> None:
     The next key lay beside the current one, so whoever read one has read both.
     """
     with _held(folders):
-        current, ahead = _new(), _new()
-        _write_private(folders.private_files[1], current)
-        _write_public(folders.public_files[2], current.public_key())  # known before it signs
-        _write_private(folders.private_files[0], current)
-        _write_public(folders.public_files[0], current.public_key())
-        _write_public(folders.public_files[1], current.public_key())
-        _write_private(folders.private_files[1], ahead)
+        key = _new()
+        _write_private(folders.private_files[1], key)
+        _write_public(folders.public_files[2], key.public_key())  # known before it signs
+        _write_private(folders.private_files[0], key)
+        _write_public(folders.public_files[0], key.public_key())
         _settle(folders)
 
 

@@ -132,9 +132,12 @@ class Watched(Generic[T]):
     Files that cannot be read any more leave what was read last: a disk that is away for a moment logs nobody out.
     """
 
-    def __init__(self, paths: Sequence[Path], read: Callable[[Sequence[Path]], T]) -> None:
+    def __init__(
+        self, paths: Sequence[Path], read: Callable[[Sequence[Path]], T], clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.paths = paths
         self.read = read
+        self.clock = clock
         self._known: tuple[object, T] | None = None  # what the files looked like, and what they said
         self._look_at = 0.0
         self._lock = threading.Lock()
@@ -142,10 +145,10 @@ class Watched(Generic[T]):
     def get(self) -> T:
         """Raises ImproperlyConfigured if they could never be read."""
         known = self._known
-        if known is not None and time.monotonic() < self._look_at:
+        if known is not None and self.clock() < self._look_at:
             return known[1]
         with self._lock:  # one looks; the others wait for a few calls of stat
-            if self._known is None or time.monotonic() >= self._look_at:
+            if self._known is None or self.clock() >= self._look_at:
                 self._look()
             assert self._known is not None  # noqa: S101 - _look raises otherwise
             return self._known[1]
@@ -165,7 +168,7 @@ class Watched(Generic[T]):
             if self._known is None:
                 raise ImproperlyConfigured(f"{error} `manage.py rotate_keys --make` makes the keys.") from error
             logger.warning("keys cannot be read; the known ones stay", extra={"error": str(error)})
-        self._look_at = time.monotonic() + LOOK_S
+        self._look_at = self.clock() + LOOK_S
 
     def _marks(self) -> list[tuple[int, int, int]]:
         return [(s.st_ino, s.st_mtime_ns, s.st_size) for s in (path.stat() for path in self.paths)]

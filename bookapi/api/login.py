@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
+from typing import Any, cast
 
 from django.contrib.auth.models import User
+from django.http import HttpResponse
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.utils import OpenApiResponse, extend_schema, extend_schema_view
@@ -17,10 +18,11 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from bookapi import guard, tokens
+from bookapi import guard, keys, tokens
 from bookapi.api.formats import JSONParser
 from bookapi.auth import account_for_writing
-from bookapi.errors import problems
+from bookapi.errors import problem_response, problems
+from bookapi.keys import CannotSign
 from bookapi.tokens import InvalidToken, TokenPair
 
 #: Names, passwords and tokens are short; nothing larger is read.
@@ -62,6 +64,11 @@ class NothingSerializer(serializers.Serializer[Any]):
     """An empty object."""
 
 
+def _cannot_sign(error: CannotSign, request: Request) -> HttpResponse:
+    problem = {"field": "", "code": "not_the_authentication_service", "detail": str(error)}
+    return problem_response(503, str(error), request=request, errors=[problem])
+
+
 class BodyTooLarge(APIException):
     status_code = status.HTTP_413_REQUEST_ENTITY_TOO_LARGE
     default_detail = "The body is too large."
@@ -79,6 +86,11 @@ class TokenView(APIView):
         super().initial(request, *args, **kwargs)
         if int(request.META.get("CONTENT_LENGTH") or 0) > BODY_MAX:
             raise BodyTooLarge
+
+    def handle_exception(self, exc: Exception) -> Response:
+        if isinstance(exc, CannotSign):
+            return cast(Response, _cannot_sign(exc, self.request))
+        return super().handle_exception(exc)
 
     def get_authenticate_header(self, _request: Request) -> str:
         return "Bearer"  # without one, DRF would answer 403 for 401
@@ -109,10 +121,11 @@ class LoginView(TokenView):
         summary="Tokens for a name and a password",
         tags=["auth"],
         request=CredentialsSerializer,
-        responses={200: TokensSerializer, **problems(400, 413, 415)},
+        responses={200: TokensSerializer, **problems(400, 413, 415, 503)},
     )
     def post(self, request: Request) -> Response:
         """After too many failures even the right password is refused for a while: 429 with `Retry-After`."""
+        keys.signing_key()  # before a password is looked at: where nobody can log in, nobody can guess
         data = _valid(CredentialsSerializer(data=request.data))
         try:
             user = guard.sign_in(request._request, data["username"], data["password"])
@@ -137,7 +150,7 @@ class RefreshView(TokenView):
         summary="The next pair of tokens",
         tags=["auth"],
         request=RefreshSerializer,
-        responses={200: TokensSerializer, **problems(400, 413, 415)},
+        responses={200: TokensSerializer, **problems(400, 413, 415, 503)},
     )
     def post(self, request: Request) -> Response:
         """A refresh token is good once. Using it again answers 401 and ends the login that it came from."""

@@ -102,6 +102,7 @@ def test_every_documented_variable_has_a_comment() -> None:
 
 def test_documented_defaults_are_the_defaults(tmp_path: Path) -> None:
     examples = {"ENVIRONMENT", "ALLOWED_HOSTS", "PUBLIC_URL", "DATABASE_URL", "VAR_DIR", "SECRET_KEY", "ARTIFACT_STORE"}
+    examples |= {"BROKER_URL", "CACHE_URL", "SPOOL_DIR", "JWT_PUBLIC_KEYS", "JWT_PRIVATE_KEYS"}
     told = dict(re.findall(r"^#([A-Z_]+)=(.*)$", (ROOT / ".env.example").read_text(encoding="utf-8"), re.MULTILINE))
     names = sorted(told.keys() - examples)
     actual = settings(PRODUCTION, tmp_path, *names)
@@ -178,6 +179,10 @@ def test_refusal_of_an_address_does_not_repeat_its_password(tmp_path: Path) -> N
 def test_bad_rate_is_refused(value: str) -> None:
     with pytest.raises(ImproperlyConfigured, match=re.escape(value)):
         parse_rate(value)
+
+
+def test_who_signs_must_also_verify(tmp_path: Path) -> None:
+    assert "JWT_PUBLIC_KEYS" in refusal({**PRODUCTION, "JWT_PRIVATE_KEYS": str(tmp_path)}, tmp_path)
 
 
 @pytest.mark.parametrize("name", ["SECRET_KEY", "ALLOWED_HOSTS"])
