@@ -59,9 +59,8 @@ class Proxy:
                     ready.register(side, selectors.EVENT_READ)
                 while True:
                     for key, _ in ready.select():
-                        side = key.fileobj
-                        assert isinstance(side, socket.socket)
-                        data = side.recv(65536)
+                        assert isinstance(key.fileobj, socket.socket)
+                        data = key.fileobj.recv(65536)
                         if not data:
                             return
-                        other[side].sendall(data)
+                        other[key.fileobj].sendall(data)
