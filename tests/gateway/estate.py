@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,6 +56,7 @@ class Estate:
     environment: dict[str, str]
     auth: Program
     api: tuple[Program, ...]
+    processes: dict[str, Child]  # by the name of the program
 
     def backends(self, api: list[str] | None = None, **peers: str) -> str:
         auth, replicas = address_of(self.auth), [address_of(program) for program in self.api]
@@ -78,6 +79,7 @@ def estate(folder: Path) -> Iterator[Estate]:
         "BROKER_URL": "",
         "CACHE_URL": "",
         "TRUSTED_PROXIES": "1",
+        "LOGIN_ATTEMPTS": "2",
         "RATE_LIMIT_ACCOUNT": "off",
         "RATE_LIMIT_ADDRESS": "off",
         "JWT_PUBLIC_KEYS": str(keys.public),
@@ -86,16 +88,21 @@ def estate(folder: Path) -> Iterator[Estate]:
         "LOG_FORMAT": "json",
     }
     signing = {"JWT_PRIVATE_KEYS": str(keys.private)}
-    subprocess.run(
-        [sys.executable, "-c", FILLING], cwd=ROOT, env={**os.environ, **environment, **signing}, check=True, timeout=120
-    )
     auth = application("auth", folder, environment | signing)
     api = tuple(application(f"api{number}", folder, environment) for number in (1, 2))
-    with ExitStack() as stack:
-        started = [(program, stack.enter_context(program.start())) for program in (auth, *api)]
-        for program, process in started:
-            program.wait(process)
-        yield Estate(folder, keys, environment, auth, api)
+    processes = {program.name: program.start() for program in (auth, *api)}
+    try:
+        # Meanwhile, since starting takes most of the time; none of them is ready without the tables.
+        environ = {**os.environ, **environment, **signing}
+        subprocess.run([sys.executable, "-c", FILLING], cwd=ROOT, env=environ, check=True, timeout=120)
+        for program in (auth, *api):
+            program.wait(processes[program.name])
+        yield Estate(folder, keys, environment, auth, api, processes)
+    finally:
+        for process in processes.values():  # a test may have put another one in the place of the first
+            process.ask_to_stop()
+        for process in processes.values():
+            process.stop()
 
 
 def application(name: str, folder: Path, environment: dict[str, str]) -> Program:
@@ -141,7 +148,9 @@ class Door:
 
 
 @contextmanager
-def door(behind: Estate, folder: Path, backends: str = "", certificate: Path | None = None, **settings: str) -> Iterator[Door]:
+def door(
+    behind: Estate, folder: Path, backends: str = "", certificate: Path | None = None, **settings: str
+) -> Iterator[Door]:
     """A gateway before the estate, without limits but those that are given."""
     gateway = Gateway(folder, behind.keys.public, certificate, NO_LIMITS | settings)
     with running(gateway, backends or behind.backends()) as process:

@@ -1,0 +1,88 @@
+"""With a certificate, clients are served over TLS alone."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
+
+import pytest
+import requests
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
+
+from tests.gateway.estate import Door, Estate
+from tests.gateway.listener import listening
+
+Another = Callable[..., AbstractContextManager[Door]]
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Key and certificate of 127.0.0.1, signed by itself."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .sign(key, SHA256())
+    )
+    path = tmp_path_factory.mktemp("tls") / "gateway.pem"
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()) + made.public_bytes(Encoding.PEM)
+    path.write_bytes(pem)
+    return path
+
+
+@pytest.fixture
+def secure(another: Another, certificate: Path) -> Iterator[Door]:
+    with another(certificate=certificate) as gateway:
+        yield gateway
+
+
+def test_books_are_read_over_tls_and_the_api_knows(
+    another: Another, behind: Estate, certificate: Path, token: str
+) -> None:
+    with listening() as server, another(behind.backends(api=[server.address]), certificate) as gateway:
+        url = f"https://127.0.0.1:{gateway.gateway.tls_port}/api/v1/books"
+        answer = requests.get(url, headers={"Authorization": f"Bearer {token}"}, verify=str(certificate), timeout=20)
+        assert answer.status_code == 200
+        assert gateway.line_of(answer.headers["X-Request-ID"])["tls"] == "TLSv1.3"
+    ((_, head),) = server.heard
+    assert head["x-forwarded-proto"] == "https"
+
+
+def test_without_tls_one_is_only_told_where_to_go(secure: Door, token: str) -> None:
+    for path in ("/api/v1/books?page_size=5", "/admin/"):
+        answer = secure.ask(path, token)
+        assert (answer.status_code, answer.headers["Location"]) == (308, secure.url.replace("http:", "https:") + path)
+
+
+@pytest.mark.parametrize(("version", "is_spoken"), [("TLSv1_1", False), ("TLSv1_2", True), ("TLSv1_3", True)])
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1_1 is deprecated")
+def test_old_tls_is_not_spoken(secure: Door, certificate: Path, version: str, is_spoken: bool) -> None:
+    context = ssl.create_default_context(cafile=str(certificate))
+    context.minimum_version = context.maximum_version = ssl.TLSVersion[version]
+    context.set_ciphers("ALL:@SECLEVEL=0")  # or this side would refuse
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    with closing(socket.create_connection(("127.0.0.1", secure.gateway.tls_port), timeout=20)) as plain:
+        if not is_spoken:
+            with pytest.raises(ssl.SSLError):
+                context.wrap_socket(plain, server_hostname="127.0.0.1")
+            return
+        with context.wrap_socket(plain, server_hostname="127.0.0.1") as client:
+            assert client.selected_alpn_protocol() == "h2"
+            assert "GCM" in client.cipher()[0] or "CHACHA20" in client.cipher()[0]
