@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from celery import beat
+from django.db import close_old_connections
 
 from bookapi.ticking import Scheduler
 
@@ -24,6 +25,7 @@ class DatabaseScheduler(beat.Scheduler):  # type: ignore[misc]  # it comes witho
         """There is none but the rows."""
 
     def tick(self, *_: Any, **__: Any) -> float:
+        close_old_connections()
         return self.scheduler.tick()
 
     def should_sync(self) -> bool:

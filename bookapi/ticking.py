@@ -19,7 +19,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
-from django.db import IntegrityError, InterfaceError, OperationalError, close_old_connections, transaction
+from django.db import IntegrityError, InterfaceError, OperationalError, transaction
 from django.db.models import F, Q
 from django.utils import timezone
 from django.utils.module_loading import import_string
@@ -50,7 +50,6 @@ class Scheduler:
     def tick(self) -> float:
         """Do what is due now, if it is this one's turn. Seconds until the next look."""
         poll = min(POLL_S, settings.SCHEDULE_LEASE_S / 3)
-        close_old_connections()
         try:
             if not self._lead():
                 return poll

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from django.test import Client
 
 from bookapi import accounts, key_rotation, tokens
 from bookapi.key_rotation import Folders
+from tests.bookapi.jobs import Jobs
 from tests.bookapi.logins import QUICK_HASHERS, make_user
 
 
@@ -51,3 +53,10 @@ def jobs_here(settings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     else:
         login = f"{database['USER']}:{database['PASSWORD']}@{database['HOST']}:{database['PORT']}"
         monkeypatch.setenv("DATABASE_URL", f"postgres://{login}/{database['NAME']}")
+
+
+@pytest.fixture
+def crawl_jobs(monkeypatch: pytest.MonkeyPatch) -> Iterator[Jobs]:
+    jobs = Jobs(monkeypatch)
+    yield jobs
+    jobs.kill()

@@ -8,6 +8,7 @@ from argparse import ArgumentParser
 from typing import Any
 
 from django.core.management.base import BaseCommand
+from django.db import close_old_connections
 
 from bookapi.ticking import Scheduler
 
@@ -31,6 +32,7 @@ class Command(BaseCommand):
         try:
             seconds = scheduler.tick()
             while not once and not ending.wait(seconds):
+                close_old_connections()
                 seconds = scheduler.tick()
         finally:
             scheduler.close()
