@@ -150,15 +150,17 @@ def epmd_program(folder: Path, port: int) -> Program:
     return Program("epmd", command, folder, folder / "epmd.log", lambda: answers(port))
 
 
-def rabbitmq_program(folder: Path, port: int, names: int) -> Program:
-    """The broker, which finds its `epmd_program` at the port `names`. Raises NotInstalled."""
+def rabbitmq_program(folder: Path, port: int, names: int, metrics: int | None = None) -> Program:
+    """The broker, which finds its `epmd_program` at the port `names`, measured at `metrics`. Raises NotInstalled."""
     # The script on PATH changes to another user where root calls it, and that one cannot write here.
     places = sorted(map(str, Path("/usr/lib/rabbitmq/lib").glob("*/sbin")), reverse=True)
     program = find_program("rabbitmq-server", "rabbitmq-server", *places)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "plugins").write_text("[].")
-    configuration = (f"listeners.tcp.1 = 127.0.0.1:{port}", "disk_free_limit.absolute = 50MB", "")
-    (folder / "rabbitmq.conf").write_text("\n".join(configuration))
+    configuration = [f"listeners.tcp.1 = 127.0.0.1:{port}", "disk_free_limit.absolute = 50MB"]
+    if metrics is not None:
+        configuration += ["prometheus.tcp.ip = 127.0.0.1", f"prometheus.tcp.port = {metrics}"]
+    (folder / "plugins").write_text("[]." if metrics is None else "[rabbitmq_prometheus].")
+    (folder / "rabbitmq.conf").write_text("\n".join([*configuration, ""]))
     environment = {
         "HOME": str(folder),
         # By the folder and not by the port: its data belong to the name, and the port may be another one next time.

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 import django
 from rich.console import Console
 
-from deploy.cluster import control
+from deploy.cluster import control, screen
 from deploy.cluster.cluster import Cluster, PortTaken
 from deploy.cluster.site import Shop
 from deploy.cluster.topology import BEHIND_GATEWAY, ROOT, WORKERS, Size
@@ -65,15 +65,15 @@ def _up(options: argparse.Namespace) -> None:
     )
     # Before Django is: this process looks into the cluster's database, and the shop it is told about is the user's.
     os.environ.update(cluster.site.signing_environment(shop=False))
-    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "bookapi.settings")
+    os.environ.update(LOG_LEVEL="WARNING", LOG_FORMAT="console", DJANGO_SETTINGS_MODULE="bookapi.settings")
     django.setup()
     _run(cluster, options, console)
 
 
 def _run(cluster: Cluster, options: argparse.Namespace, console: Console) -> None:
     """From nothing to a filled catalogue, and on until a signal. Everything has ended when this returns."""
-    from bookapi.quickstart import Probe, first_operator, next_steps, signals_as_interrupts  # noqa: PLC0415 - Django's
-    from deploy.cluster import filling, screen  # noqa: PLC0415
+    from bookapi.quickstart import OPERATOR, Probe, first_operator, next_steps, signals_as_interrupts  # noqa: PLC0415 - Django's
+    from deploy.cluster import filling  # noqa: PLC0415
 
     begun = screen.stopwatch()
     with signals_as_interrupts(), ExitStack() as stack:
@@ -86,7 +86,7 @@ def _run(cluster: Cluster, options: argparse.Namespace, console: Console) -> Non
                 cluster.prepare()
                 cluster.start_product()
             password = first_operator()
-            console.print(screen.welcome(cluster, password, why))
+            console.print(screen.welcome(cluster, OPERATOR, password, why))
             console.print(f"Ready after {begun()}.")
             stack.enter_context(control.listening(options.folder, _actions(cluster)))
             with screen.showing(console, cluster.status):
@@ -122,8 +122,6 @@ def _choose_shop(cluster: Cluster, options: argparse.Namespace, probe: Callable[
 
 
 def _end(cluster: Cluster, console: Console) -> None:
-    from deploy.cluster import screen  # noqa: PLC0415
-
     with screen.showing(console, cluster.status):
         cluster.close()
 
@@ -155,10 +153,6 @@ def _status(options: argparse.Namespace) -> None:
     if options.json:
         print(json.dumps(found, indent=1))
         return
-    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "bookapi.settings")
-    django.setup()
-    from deploy.cluster import screen  # noqa: PLC0415
-
     Console(highlight=False).print(screen.table(found["processes"]))
 
 

@@ -19,7 +19,8 @@ from typing import Any, Self
 
 from kombu import Connection
 
-from bookapi import queues
+from bookapi import key_rotation, queues
+from bookapi.key_rotation import Folders
 from bookapi.serving import free_port, is_free
 from deploy import services
 from deploy.cluster import commands, monitoring
@@ -36,8 +37,6 @@ PROGRAMS = {
     "redis-server": "redis-server",
     "haproxy": "haproxy",
 }
-#: Seconds that a worker has to finish what it has begun when it is replaced or ended.
-DRAIN_S = 60.0
 
 
 class PortTaken(Exception):
@@ -80,19 +79,19 @@ class Cluster:
         self.close()
 
     def start_services(self) -> None:
-        """PostgreSQL, RabbitMQ and Redis, ready. Raises PortTaken, NotInstalled, NotStarted."""
+        """PostgreSQL, RabbitMQ and Redis, ready, and keys. Raises PortTaken, NotInstalled, NotStarted."""
         if not is_free(HOST, self.site.ports["gateway"]):
             raise PortTaken
         if missing := missing_packages():
             raise NotInstalled("A program", " ".join(missing))
+        key_rotation.make(Folders(self.site.public_keys, self.site.private_keys))
         self._add_and_wait(self.topology.services())
 
     def prepare(self) -> None:
-        """Database with its tables, queues, keys. What is there already stays. Raises NotStarted."""
+        """Database with its tables, queues. What is there already stays. Raises NotStarted."""
         services.make_database(f"{self.site.database_url.removesuffix(DATABASE)}postgres", DATABASE)
         with Connection(self.site.broker_url) as link:
             queues.declare(link)
-        self.manage("rotate_keys", "--make", str(self.site.folder / "keys"))
         self.manage("migrate", "--no-input", "--verbosity", "0")
 
     def start_product(self) -> None:
@@ -207,7 +206,7 @@ class Cluster:
         if (process := self["gateway"].process) is not None:
             self.topology.gateway.reload(process)
         if self.size.prometheus:
-            monitoring.write_targets(self.site, self.topology.gateway.internal_port, several)
+            monitoring.write_targets(self.site, several)
 
 
 def missing_packages() -> list[str]:

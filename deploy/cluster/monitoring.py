@@ -1,49 +1,59 @@
-"""What Prometheus is told: the rules of deploy/monitoring, and where the processes of this cluster are."""
+"""Prometheus with the jobs and rules of deploy/monitoring, at the addresses of this cluster's processes."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from deploy.cluster.site import HOST, Site
 from deploy.cluster.supervisor import Kept
 
-RULES = Path(__file__).resolve().parents[1] / "monitoring"
-#: Kinds of processes that are asked for measurements, which is what each is asked under the name of.
-JOBS = ("api", "auth", "admin", "prediction", "gateway")
+CONTAINERS = Path(__file__).resolve().parents[1] / "monitoring" / "prometheus.yml"
+#: The job that asks each kind of process.
+JOBS = {"api": "api", "auth": "api", "admin": "api", "prediction": "prediction"}
 
 
-def write(site: Site, gateway_port: int, several: list[Kept]) -> Path:
-    """The configuration's file. The targets are in a second one, which Prometheus reads again when it changes."""
+def write(site: Site, several: Sequence[Kept]) -> Path:
+    """The configuration's file. Where processes are stands in others, which Prometheus reads again when they change."""
     folder = site.folder / "prometheus"
     folder.mkdir(parents=True, exist_ok=True)
-    write_targets(site, gateway_port, several)
-    jobs = [_job(site, name, folder) for name in JOBS]
-    configuration = {
-        "global": {"scrape_interval": "15s", "evaluation_interval": "15s"},
-        "rule_files": [str(path) for path in sorted(RULES.glob("*rules*.yml"))],
-        "scrape_configs": jobs,
-    }
+    configuration = yaml.safe_load(CONTAINERS.read_text(encoding="utf-8"))
+    configuration["rule_files"] = [str(CONTAINERS.parent / name) for name in configuration["rule_files"]]
+    for job in configuration["scrape_configs"]:
+        for containers_only in ("dns_sd_configs", "static_configs", "relabel_configs"):
+            job.pop(containers_only, None)
+        if "authorization" in job:
+            job["authorization"]["credentials_file"] = str(site.metrics_token_file)
+        job["file_sd_configs"] = [{"files": [str(_targets(site, job["job_name"]))]}]
     file = folder / "prometheus.yml"
-    file.write_text(json.dumps(configuration, indent=1))  # JSON is YAML
+    file.write_text(yaml.safe_dump(configuration), encoding="utf-8")
+    for name in ("gateway-internal", "rabbitmq-metrics", "prometheus"):
+        job_name = name.partition("-")[0]
+        _say(_targets(site, job_name), [{"targets": [f"{HOST}:{site.ports[name]}"], "labels": {}}])
+    write_targets(site, several)
     return file
 
 
-def write_targets(site: Site, gateway_port: int, several: list[Kept]) -> None:
+def write_targets(site: Site, several: Sequence[Kept]) -> None:
     """Say where the processes are now."""
-    folder = site.folder / "prometheus"
-    for job in JOBS:
-        addresses = [kept.url.removeprefix("http://") for kept in several if kept.kind == job and kept.url]
-        if job == "gateway":
-            addresses = [f"{HOST}:{gateway_port}"]
-        draft = folder / f"targets-{job}.draft"
-        draft.write_text(json.dumps([{"targets": addresses}]))
-        draft.replace(folder / f"targets-{job}.json")
+    for job in set(JOBS.values()):
+        groups = [
+            {"targets": [kept.url.removeprefix("http://")], "labels": {"service": kept.kind}}
+            for kept in several
+            if JOBS.get(kept.kind) == job and kept.url
+        ]
+        _say(_targets(site, job), groups)
 
 
-def _job(site: Site, name: str, folder: Path) -> dict[str, Any]:
-    job: dict[str, Any] = {"job_name": name, "file_sd_configs": [{"files": [str(folder / f"targets-{name}.json")]}]}
-    if name in {"api", "auth", "admin"}:
-        job["authorization"] = {"credentials_file": str(site.folder / "metrics_token")}
-    return job
+def _targets(site: Site, job: str) -> Path:
+    return site.folder / "prometheus" / f"targets-{job}.json"
+
+
+def _say(file: Path, groups: list[dict[str, Any]]) -> None:
+    draft = file.with_suffix(".draft")
+    draft.write_text(json.dumps(groups))
+    draft.replace(file)

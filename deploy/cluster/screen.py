@@ -12,7 +12,6 @@ from rich.live import Live
 from rich.panel import Panel
 from rich.table import Table
 
-from bookapi.quickstart import OPERATOR
 from deploy.cluster.cluster import Cluster
 
 STYLES = {"ready": "green", "starting": "yellow", "restarting": "bold red", "ending": "yellow", "ended": "dim"}
@@ -45,7 +44,7 @@ def table(rows: list[dict[str, Any]]) -> Table:
     return shown
 
 
-def welcome(cluster: Cluster, password: str, why: str) -> Panel:
+def welcome(cluster: Cluster, account: str, password: str, why: str) -> Panel:
     """Where everything is, and the first account's password, which is not shown again."""
     shown = Table.grid(padding=(0, 2))
     shown.add_column(style="bold", no_wrap=True)
@@ -54,7 +53,7 @@ def welcome(cluster: Cluster, password: str, why: str) -> Panel:
     shown.add_row("Documentation", f"{cluster.url}/api/v1/docs")
     shown.add_row("Administration", f"{cluster.url}/admin/")
     if password:
-        shown.add_row("Account", f"{OPERATOR}, password {password}  (shown this once)")
+        shown.add_row("Account", f"{account}, password {password}  (shown this once)")
     else:
         shown.add_row("Accounts", "as before")
     shown.add_row("Shop", f"{cluster.site.shop.name} at {cluster.site.shop_url}, {why}")

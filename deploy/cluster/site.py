@@ -102,9 +102,13 @@ class Site:
         return self.folder / "keys" / "private"
 
     @property
+    def metrics_token_file(self) -> Path:
+        return self.folder / "metrics_token"
+
+    @property
     def metrics_token(self) -> str:
         """What Prometheus shows to read measurements."""
-        file = self.folder / "metrics_token"
+        file = self.metrics_token_file
         if not file.exists():
             with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as secret:
                 secret.write(secrets.token_urlsafe(32))
@@ -130,6 +134,7 @@ class Site:
             "METRICS_TOKEN": self.metrics_token,
             **({"SHOP_NAME": self.shop.name, "SHOP_URL": self.shop_url} if shop else {}),
             "LOG_FORMAT": "json",
+            "LOG_LEVEL": "INFO",
             "NO_PROXY": loopback,
             "no_proxy": loopback,
         }

@@ -16,8 +16,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from bookapi.processes import GRACE_S
 from deploy import services
 from deploy.cluster import commands, monitoring
 from deploy.cluster.site import Site
@@ -41,6 +43,8 @@ SERVICES = ("postgres", "epmd", "rabbitmq", "redis")
 #: What listens at a port of its own, and moves to another one when it is replaced.
 BEHIND_GATEWAY = ("api", "auth", "admin", "prediction")
 WORKERS = tuple(commands.QUEUES)
+#: Seconds that a worker has to finish what it has begun: a batch, or the end of a crawl, which drains its spool.
+DRAIN_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,8 @@ class Topology:
 
     def _rabbitmq(self) -> Program:
         ports = self.site.ports
-        return services.rabbitmq_program(self.site.folder / "rabbitmq", ports["rabbitmq"], ports["epmd"])
+        folder = self.site.folder / "rabbitmq"
+        return services.rabbitmq_program(folder, ports["rabbitmq"], ports["epmd"], ports["rabbitmq-metrics"])
 
     # --- The product --------------------------------------------------------------------------------------------------
     def product(self, size: Size) -> list[Kept]:
@@ -102,25 +107,35 @@ class Topology:
         return Kept(name, kind, lambda: make(kind, name, port))
 
     def _server(self, kind: str, name: str, port: int) -> Program:
-        return self._ours(name, kind, commands.api(port), lambda: says_ok(port, "/api/v1/health/ready"), port)
+        return self._ours(
+            name, kind, commands.api(port), ready=lambda: says_ok(port, "/api/v1/health/ready"), port=port
+        )
 
     def _prediction(self, kind: str, name: str, port: int) -> Program:
         # Alive is enough: before the first training there is no model, and the API answers without one.
-        return self._ours(name, kind, commands.prediction(port), lambda: says_ok(port, "/health/live"), port)
+        return self._ours(name, kind, commands.prediction(port), ready=lambda: says_ok(port, "/health/live"), port=port)
 
     def _worker(self, kind: str, name: str, generation: int) -> Program:
         node = f"{name}.{generation}" if generation else name
         log = self.site.logs / f"{name}.log"
         before = log.stat().st_size if log.exists() else 0
-        return self._ours(name, kind, commands.worker(kind, node), lambda: _said(log, before, f"{node}@", " ready."))
+        ready = partial(_said, log, before, f"{node}@", " ready.")
+        return self._ours(name, kind, commands.worker(kind, node), ready=ready, grace_s=DRAIN_S)
 
     def _shop(self) -> Program:
         port = self.site.ports["shop"]
         command = commands.practice_shop(port, self.site.shop.books)
-        return self._ours("shop", "shop", command, lambda: answers(port), port)
+        return self._ours("shop", "shop", command, ready=lambda: answers(port), port=port)
 
     def _ours(
-        self, name: str, kind: str, command: list[str], ready: Callable[[], bool] | None = None, port: int = 0
+        self,
+        name: str,
+        kind: str,
+        command: list[str],
+        *,
+        ready: Callable[[], bool] | None = None,
+        port: int = 0,
+        grace_s: float = GRACE_S,
     ) -> Program:
         environment = self.site.signing_environment() if kind == "auth" else self.site.environment()
         return Program(
@@ -131,6 +146,7 @@ class Topology:
             ready or (lambda: True),
             f"http://127.0.0.1:{port}" if port else "",
             {**environment, **self.overrides.get(kind, {}), **self.overrides.get(name, {})},
+            grace_s=grace_s,
         )
 
     # --- The door, and who watches ------------------------------------------------------------------------------------
@@ -149,7 +165,7 @@ class Topology:
 
     def prometheus(self, several: Callable[[], list[Kept]]) -> Kept:
         def make() -> Program:
-            configuration = monitoring.write(self.site, self.gateway.internal_port, several())
+            configuration = monitoring.write(self.site, several())
             folder = self.site.folder / "prometheus"
             return services.prometheus_program(folder, self.site.ports["prometheus"], configuration)
 
