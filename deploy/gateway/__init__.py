@@ -31,7 +31,7 @@ def render_backends(
 
     `peers` are all gateways that share their counts, by name. A single one needs itself: a reload hands them over.
     """
-    peers = peers or {"gateway": f"127.0.0.1:{free_port()}"}
+    peers = peers or {'"${GATEWAY_NAME}"': '"${GATEWAY_PEER}"'}
     lines = ["peers gateways", *(f"    peer {name} {address}" for name, address in peers.items())]
     for name, addresses in {"auth": auth, "api": api, "admin": admin}.items():
         # Named by their address: a line of the log says who answered, and a reload knows who is still there.
@@ -64,6 +64,7 @@ class Gateway:
     port: int = field(default_factory=free_port)
     internal_port: int = field(default_factory=free_port)  # metrics and health of the gateway itself
     tls_port: int = field(default_factory=free_port)
+    peer_port: int = field(default_factory=free_port)  # where a reload hands the counts over
 
     @property
     def url(self) -> str:
@@ -84,6 +85,7 @@ class Gateway:
             "GATEWAY_BIND": f"127.0.0.1:{self.port}",
             "GATEWAY_INTERNAL_BIND": f"127.0.0.1:{self.internal_port}",
             "GATEWAY_TLS_BIND": f"127.0.0.1:{self.tls_port}",
+            "GATEWAY_PEER": f"127.0.0.1:{self.peer_port}",
             **({"GATEWAY_CERTIFICATE": str(self.certificate)} if self.certificate else {}),
             **self.settings,
         }

@@ -14,7 +14,7 @@ import requests
 
 from bookapi.serving import free_port
 from tests.gateway.conftest import credentials
-from tests.gateway.estate import Door, Estate, door, until
+from tests.gateway.estate import Door, Estate, address_of, door, until
 
 Another = Callable[..., AbstractContextManager[Door]]
 #: Longer than a test, which waits where one is about to end.
@@ -122,10 +122,11 @@ def test_a_new_window_starts_at_none(another: Another, token: str) -> None:
         until(lambda: gateway.ask("/api/v1/books", token).status_code == 200)
 
 
-def test_a_reload_forgets_no_count(limited: Another, token: str) -> None:
+def test_a_reload_forgets_no_count(limited: Another, behind: Estate, token: str) -> None:
     with limited(GATEWAY_LIMIT_ACCOUNT="1000") as gateway:
         for _ in range(5):
             gateway.ask("/api/v1/books", token)
+        gateway.gateway.write(behind.backends(api=[address_of(behind.api[0])]))
         gateway.gateway.reload(gateway.process)
         # The old process hands them over once the new one is there.
         until(lambda: int(gateway.ask("/api/v1/books", token).headers["RateLimit-Remaining"]) < 995)
