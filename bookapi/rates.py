@@ -1,4 +1,7 @@
-"""Limits on how often one account or address may ask, for when there is no gateway to do it."""
+"""Limits on how often one account or address may ask, for when there is no gateway to do it.
+
+Each process counts for itself; with `CACHE_URL` all processes count together, in Redis.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,8 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
+from typing import TYPE_CHECKING
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
@@ -17,6 +21,9 @@ from rest_framework.throttling import BaseThrottle
 
 from bookapi.accounts import Account
 from bookapi.addresses import client_address
+
+if TYPE_CHECKING:
+    from bookapi.shared_rates import SharedWindows
 
 _UNITS_S = {"s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "hour": 3600, "d": 86400, "day": 86400}
 _RATE = re.compile(r"(?P<count>[1-9]\d{0,8})/(?P<unit>[a-z]+)", re.ASCII)
@@ -81,14 +88,29 @@ class Windows:
         return len(self._windows)
 
 
-class _Limit(BaseThrottle):
-    """A limit of this process: several worker processes allow several times as much. The gateway's limit is hard."""
+@cache
+def _shared(url: str) -> SharedWindows:
+    from bookapi.shared_rates import SharedWindows  # noqa: PLC0415 - its client takes a while to import
 
+    return SharedWindows(url)
+
+
+class _Limit(BaseThrottle):
+    """A limit of this process, or with `CACHE_URL` of all of them. Behind a gateway, the gateway's limit is the hard
+    one: it counts before anything of ours runs."""
+
+    name: str
+    windows: Windows
     wait_s = 0.0
 
-    def take(self, windows: Windows, key: str, setting: str) -> bool:
+    def take(self, key: str, setting: str) -> bool:
         rate = parse_rate(setting)
-        self.wait_s = windows.take(key, rate) if rate else 0
+        if rate is None:
+            return True
+        if settings.CACHE_URL:
+            self.wait_s = _shared(settings.CACHE_URL).take(f"{self.name}:{key}", rate, self.windows)
+        else:
+            self.wait_s = self.windows.take(key, rate)
         return self.wait_s == 0
 
     def wait(self) -> float:
@@ -98,19 +120,21 @@ class _Limit(BaseThrottle):
 class AccountRate(_Limit):
     """`RATE_LIMIT_ACCOUNT`: requests of one account, from wherever they come."""
 
+    name = "account"
     windows = Windows()
 
     def allow_request(self, request: Request, _view: object) -> bool:
         user = request.user
-        return not isinstance(user, Account) or self.take(self.windows, str(user.pk), settings.RATE_LIMIT_ACCOUNT)
+        return not isinstance(user, Account) or self.take(str(user.pk), settings.RATE_LIMIT_ACCOUNT)
 
 
 class AddressRate(_Limit):
     """`RATE_LIMIT_ADDRESS`: requests without an account from one address (IPv6: from one /64)."""
 
+    name = "address"
     windows = Windows()
 
     def allow_request(self, request: Request, _view: object) -> bool:
         if isinstance(request.user, Account):
             return True
-        return self.take(self.windows, client_address(request.META), settings.RATE_LIMIT_ADDRESS)
+        return self.take(client_address(request.META), settings.RATE_LIMIT_ADDRESS)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from datetime import timedelta
 from typing import Any
 
@@ -239,3 +242,28 @@ def test_any_name_at_all_can_be_counted() -> None:
         Attempt.of("\ud800", HOME).count()
     with pytest.raises(LoginLocked):
         Attempt.of("\ud800", HOME).count()
+
+
+# --- Several processes ------------------------------------------------------------------------------------------------
+GUESS = """
+import django; django.setup()
+from django.test import Client
+body = {"username": "anna", "password": "wrong"}
+print(*[Client().post("/api/v1/auth/login", body, REMOTE_ADDR="192.0.2.1").status_code for _ in range(6)])
+"""
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("jobs_here")
+def test_processes_count_failures_together(anna: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Replicas of the authentication service are no help to who guesses: the count is in the database."""
+    monkeypatch.setenv("LOGIN_ATTEMPTS", "3")
+    children = [
+        subprocess.Popen(
+            [sys.executable, "-c", GUESS], env={**os.environ, "ALLOWED_HOSTS": "testserver"}, stdout=subprocess.PIPE
+        )
+        for _ in range(2)
+    ]
+    answers = [status for child in children for status in child.communicate(timeout=120)[0].split()]
+    assert sorted(answers) == [b"401"] * 3 + [b"429"] * 9
+    assert log_in().status_code == 429

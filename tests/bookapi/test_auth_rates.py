@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,13 +18,17 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.test import Client
 from django.urls import path
+from redis import Redis
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from bookapi.addresses import client_address
 from bookapi.rates import AccountRate, AddressRate, Rate, Windows, parse_rate
+from bookapi.serving import free_port
+from bookapi.shared_rates import SharedWindows
 from bookapi.urls import urlpatterns as product_urls
+from deploy.services import NotInstalled, Server, redis
 from tests.bookapi.logins import make_user, tokens_of
 
 
@@ -121,6 +130,106 @@ def test_threads_that_ask_at_once_get_exactly_what_the_rate_allows() -> None:
     for thread in threads:
         thread.join()
     assert sum(passed) == 5000
+
+
+# --- Counting together ------------------------------------------------------------------------------------------------
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    try:
+        with redis(tmp_path_factory.mktemp("redis")) as server:
+            yield server
+    except NotInstalled as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that is busy with other tests may take longer than a request would wait."""
+    monkeypatch.setattr(SharedWindows, "TIMEOUT_S", 5.0)
+
+
+def test_processes_that_share_a_cache_let_exactly_what_the_rate_allows_pass(cache: Server) -> None:
+    code = (
+        "import django; django.setup()\n"
+        "from bookapi.shared_rates import Rate, SharedWindows, Windows\n"
+        "SharedWindows.TIMEOUT_S = 5\n"
+        f"shared = SharedWindows({cache.url!r})\n"
+        "print(sum(shared.take('together', Rate(200, 3600), Windows()) == 0 for _ in range(150)))"
+    )
+    environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "bookapi.settings"}
+    children = [
+        subprocess.Popen(
+            [sys.executable, "-c", code], env=environment, cwd=settings.BASE_DIR, stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(2)
+    ]
+    passed = [int(child.communicate(timeout=120)[0]) for child in children]
+    assert sum(passed) == 200
+
+
+@pytest.mark.usefixtures("patient")
+def test_a_shared_window_closes_after_its_time_and_leaves_nothing(cache: Server) -> None:
+    shared, own = SharedWindows(cache.url), Windows()
+    rate = Rate(2, 1)
+    assert [shared.take("a", rate, own) for _ in range(2)] == [0, 0]
+    wait_s = shared.take("a", rate, own)
+    assert 0 < wait_s <= 1
+    assert shared.take("b", rate, own) == 0
+    assert len(own) == 0
+    client = Redis.from_url(cache.url)
+    deadline = time.monotonic() + 20
+    while list(client.scan_iter("bookapi:rate:1:*")):
+        assert time.monotonic() < deadline
+    assert shared.take("a", rate, own) == 0
+
+
+@pytest.mark.usefixtures("patient")
+def test_the_api_counts_in_the_cache_where_there_is_one(settings: Any, cache: Server) -> None:
+    settings.CACHE_URL, settings.RATE_LIMIT_ADDRESS = cache.url, "3/min"
+    answers = []
+    for _ in range(4):
+        AddressRate.windows.clear()  # as another process would come to it
+        answers.append(ask("192.0.2.77"))
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
+    assert 1 <= int(answers[3]["Retry-After"]) <= 60
+
+
+def test_a_cache_that_is_away_is_told_once_a_minute_and_each_process_counts(caplog: pytest.LogCaptureFixture) -> None:
+    clock = Clock()
+    shared, own = SharedWindows(f"redis://127.0.0.1:{free_port()}/0", clock), Windows(clock=clock)
+    for second in range(0, 120, 2):
+        clock.now = 1000 + second
+        shared.take("a", Rate(1000, 3600), own)
+    assert own.take("a", Rate(60, 3600)) > 0, "60 were counted here"
+    assert [record.levelname for record in caplog.records] == ["WARNING"] * 2
+
+
+def test_a_cache_that_does_not_answer_costs_one_request_a_moment() -> None:
+    with closing(socket.create_server(("127.0.0.1", 0))) as silent:
+        shared = SharedWindows(f"redis://127.0.0.1:{silent.getsockname()[1]}/0", clock := Clock())
+        clock.now = 1000
+        started = time.perf_counter()
+        for _ in range(50):
+            assert shared.take("a", Rate(1000, 3600), Windows()) == 0
+        assert time.perf_counter() - started < 50 * SharedWindows.TIMEOUT_S / 2
+
+
+@pytest.mark.usefixtures("patient")
+def test_a_cache_that_comes_back_counts_again(tmp_path: Path) -> None:
+    try:
+        with redis(tmp_path) as server:
+            shared, own = SharedWindows(server.url, clock := Clock()), Windows()
+            clock.now = 1000
+            shared.take("a", Rate(2, 3600), own)
+            assert len(own) == 0
+        shared.take("a", Rate(2, 3600), own)
+        assert len(own) == 1
+        port = int(server.url.rpartition(":")[2].partition("/")[0])
+        with redis(tmp_path, port):
+            clock.now += SharedWindows.PAUSE_S
+            assert [shared.take("a", Rate(2, 3600), own) > 0 for _ in range(3)] == [False, False, True]
+    except NotInstalled as error:
+        pytest.skip(str(error))
 
 
 # --- Configuration ----------------------------------------------------------------------------------------------------
