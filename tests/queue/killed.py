@@ -20,12 +20,10 @@ pipelines.BATCH_SIZE = 20  # many batches in a small shop
 
 #: Before the call, or after it; of what; by which name.
 POINTS: dict[str, tuple[str, Any, str]] = {
-    "before the batch is on the disk": ("before", spool.Spool, "put"),
     "while the batch is being written": ("before", os, "fsync"),
     "before the batch is written down": ("before", spool, "register"),
     "before the batch is published": ("before", tasks.ingest_batch, "apply_async"),
     "before the file is deleted": ("after", tasks.ingest_batch, "apply_async"),
-    "after the file was deleted": ("after", spool.SpooledBatch, "publish"),
 }
 
 

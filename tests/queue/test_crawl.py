@@ -40,22 +40,6 @@ def killed_at(deployment: Deployment, point: str, n: int, *arguments: str) -> in
         ).returncode
 
 
-def test_books_come_through_the_queue_and_each_log_line_names_their_run(
-    queued: Deployment, start_worker: Callable[[], Worker], served: tuple[Shop, str]
-) -> None:
-    queued.settings["REQUEST_ID"] = "asked-for-by-the-api"
-    worker = start_worker()
-    crawl = queued.crawl(served[1])
-    assert crawl.code == 0, crawl.log + worker.log.read_text()
-    assert_whole(queued, *served)
-    ingested = [line for line in worker.lines if line["event"] == "batch ingested"]
-    batches = {str(key) for (key,) in queued.rows("SELECT key FROM catalog_publishedbatch")}
-    assert {line["batch"] for line in ingested} == batches
-    assert {(line["run_id"], line["request_id"]) for line in ingested} == {(1, "asked-for-by-the-api")}
-    settled = next(line for line in worker.lines if line["event"] == "run settled")
-    assert settled["request_id"] == "asked-for-by-the-api"  # its own facts name the run alone
-
-
 def test_spider_that_is_killed_at_every_point_loses_nothing_and_counts_nothing_twice(
     queued: Deployment, start_worker: Callable[[], Worker], served: tuple[Shop, str]
 ) -> None:
@@ -98,13 +82,13 @@ def test_broker_that_is_away_for_the_whole_crawl_gets_the_books_from_the_spool_l
     assert_whole(queued, *served)
 
 
-def test_broker_that_comes_back_during_a_crawl_costs_nothing(
+def test_broker_that_comes_back_during_a_crawl_costs_nothing_and_each_log_line_names_its_run(
     queued: Deployment, start_worker: Callable[[], Worker], served: tuple[Shop, str]
 ) -> None:
-    start_worker()
+    worker = start_worker()
     with Proxy(urlsplit(queued.settings["BROKER_URL"]).port or 0) as proxy:
         proxy.cut()
-        queued.settings["BROKER_URL"] = f"amqp://127.0.0.1:{proxy.port}/"
+        queued.settings |= {"BROKER_URL": f"amqp://127.0.0.1:{proxy.port}/", "REQUEST_ID": "asked-for-by-the-api"}
         spider = queued.start("-a", f"start_url={served[1]}")
         wait_until(lambda: queued.value("SELECT count(*) FROM catalog_publishedbatch"), "a batch is written down")
         wait_until(lambda: proxy.accepted, "the spider has tried")
@@ -112,3 +96,7 @@ def test_broker_that_comes_back_during_a_crawl_costs_nothing(
         crawl = queued.wait(spider)
     assert crawl.code == 0, crawl.log
     assert_whole(queued, *served)
+    ingested = [line for line in worker.lines if line["event"] == "batch ingested"]
+    batches = {str(key) for (key,) in queued.rows("SELECT key FROM catalog_publishedbatch")}
+    assert {line["batch"] for line in ingested} == batches
+    assert {(line["run_id"], line["request_id"]) for line in ingested} == {(1, "asked-for-by-the-api")}
