@@ -258,7 +258,7 @@ def _report(crawl: Child, source: Source, console: Console) -> int:
             code = crawl.process.wait(REPORT_EVERY_S)
             break
         except subprocess.TimeoutExpired:
-            run = runs.filter(state=CrawlRun.State.RUNNING).first()
+            run = runs.under_way().first()
             if run is not None:
                 console.print(f"Reading {run.shop}: {run.seen} of {run.announced or '?'} books")
     if (run := runs.first()) is not None:

@@ -44,23 +44,31 @@ class WarningSerializer(serializers.Serializer[Any]):
 
 
 class RunSerializer(serializers.Serializer[Any]):
-    """One run over one shop. While it is running, its counts grow; seen is the sum of the five that follow it."""
+    """One run over one shop. While it is under way, its counts grow; seen is the sum of the six that follow it.
+
+    With a queue, published is the sum of seen and of what is on its way; at the end nothing is.
+    """
 
     id = serializers.IntegerField()
     shop = serializers.CharField()
     kind = serializers.CharField(help_text="`crawl` of a shop, or `file` that was read.")
-    state = serializers.CharField(help_text="`running`, `finished`, `interrupted` (can be resumed) or `failed`.")
+    state = serializers.CharField(
+        help_text="`running`, `settling` (all is read, and waits in the queue), `finished`, `interrupted` (can be "
+        "resumed) or `failed`."
+    )
     started_at = serializers.DateTimeField()
     finished_at = serializers.DateTimeField(allow_null=True)
     duration_s = serializers.FloatField(help_text="Seconds, so far or in all.")
     filters = serializers.DictField(help_text="`limit`, `category`: a filtered run is never complete.")
     announced = serializers.IntegerField(allow_null=True, help_text="Books that the shop says it has.")
-    seen = serializers.IntegerField(help_text="Records that reached the catalogue.")
+    published = serializers.IntegerField(help_text="Records that were handed to the queue; 0 where there is none.")
+    seen = serializers.IntegerField(help_text="Records that reached the catalogue, or died on their way.")
     created = serializers.IntegerField()
     updated = serializers.IntegerField()
     unchanged = serializers.IntegerField()
     stale = serializers.IntegerField(help_text="Older than what the catalogue has.")
     rejected = serializers.IntegerField(help_text="Refused with a reason.")
+    dead = serializers.IntegerField(help_text="Given up by the queue; an operator can replay them.")
     failed_pages = serializers.IntegerField(help_text="Pages of books that gave no record.")
     delisted = serializers.IntegerField(help_text="Books that a complete run no longer found.")
     complete = serializers.BooleanField(help_text="Finished, not filtered, and the sums hold.")
@@ -89,12 +97,14 @@ COLUMNS = (
     Column("finished_at", "time"),
     Column("filters", "json"),
     Column("announced", "integer"),
+    Column("published", "integer"),
     Column("seen", "integer"),
     Column("created", "integer"),
     Column("updated", "integer"),
     Column("unchanged", "integer"),
     Column("stale", "integer"),
     Column("rejected", "integer"),
+    Column("dead", "integer"),
     Column("failed_pages", "integer"),
     Column("delisted", "integer"),
     Column("complete", "boolean"),
@@ -122,7 +132,7 @@ def runs() -> CrawlRunQuerySet:
     """All runs; the failed pages of one that is under way are counted, since it notes their number at its end."""
     failed = FailedPage.objects.filter(run=OuterRef("pk"), kind=FailedPage.Kind.BOOK).order_by()
     number = Coalesce(Subquery(failed.values("run").annotate(n=Count("pk")).values("n")), 0)
-    running = When(state=CrawlRun.State.RUNNING, then=number)
+    running = When(state__in=[CrawlRun.State.RUNNING, CrawlRun.State.SETTLING], then=number)
     return CrawlRun.objects.annotate(
         live_failed_pages=Case(running, default=F("failed_pages"), output_field=IntegerField())
     )

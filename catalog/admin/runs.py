@@ -20,12 +20,14 @@ from catalog.admin.common import (
     web_link,
 )
 from catalog.admin.filters import ShopFilter
+from catalog.ingest import pending_records
 from catalog.models import CrawlRun, FailedPage, RejectedItem, Sighting
 
 OUTCOMES = {
     "complete": "success",
     "finished": "warning",
     "running": "info",
+    "settling": "info",
     "interrupted": "warning",
     "failed": "danger",
 }
@@ -112,15 +114,18 @@ class CrawlRunAdmin(ReadOnlyAdmin):
 
     @column("sums")
     def sums(self, run: CrawlRun) -> SafeString | str:
-        parts = (run.created, run.updated, run.unchanged, run.stale, run.rejected)
+        parts = (run.created, run.updated, run.unchanged, run.stale, run.rejected, run.dead)
         accounted = run.seen + run.failed_pages
         announced = "-" if run.announced is None else f"{run.announced:,}"
         rows = [
-            ("seen = created + updated + unchanged + stale + rejected", _sum(run.seen, *parts)),
+            ("seen = created + updated + unchanged + stale + rejected + dead", _sum(run.seen, *parts)),
             ("announced = seen + failed pages", f"{announced} = {run.seen:,} + {run.failed_pages:,}"),
             ("unaccounted for", "-" if run.announced is None else f"{run.announced - accounted:,}"),
             ("left the shop", f"{run.delisted:,}"),
         ]
+        if run.published:
+            pending = pending_records(run.pk)
+            rows.insert(0, ("published = seen + in the queue", _sum(run.published, run.seen, pending)))
         return table(["", "books"], rows)
 
     @column("see")
