@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from django.db import connection
+from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from catalog.models import CatalogueRevision, Change
-from catalog.revision import current_revision, writing
+from catalog.revision import current_revision, skip_ahead, writing
+from tests.catalog.crawled import crawl, crawled, scraped
 from tests.factories import unsaved_book
 
 pytestmark = pytest.mark.django_db
@@ -81,3 +85,17 @@ def test_a_database_emptied_by_hand_starts_at_nought(book_id: int) -> None:
     with writing() as turn:
         turn.change(book_id, Change.Kind.UPDATED)
     assert current_revision() == 1
+
+
+def test_after_a_restore_no_number_and_no_tag_means_what_it_meant_before(settings: Any) -> None:
+    settings.PUBLIC_READ = True
+    crawled("a")
+    client, read = Client(), current_revision() + 5  # of changes that the backup knows nothing of
+    tag = client.get("/api/v1/books")["ETag"]
+    after = skip_ahead()
+    assert after > read
+    assert client.get("/api/v1/books", headers={"If-None-Match": tag}).status_code == 200
+    crawl(scraped("b"))
+    changes = client.get("/api/v1/changes", {"since": str(read)}).json()
+    assert [change["revision"] for change in changes["results"]] == [after + 1], "nothing new is missed"
+    assert skip_ahead() > changes["revision"]
