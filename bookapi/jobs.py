@@ -17,7 +17,7 @@ from pathlib import Path
 
 from django.conf import settings
 
-from bookapi.processes import Child
+from bookapi.processes import Child, traced
 from catalog.liveness import lives
 
 #: Seconds a job has to end by itself: the spider writes what it has read, and drains its spool.
@@ -48,7 +48,13 @@ def run_job(name: str, command: Sequence[str], log: Path, limit_s: float) -> End
     with (
         log.open("ab") as output,
         Child(
-            name, command, stdout=output, stderr=subprocess.STDOUT, cwd=Path(settings.BASE_DIR), grace_s=GRACE_S
+            name,
+            command,
+            environment=traced(),
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            cwd=Path(settings.BASE_DIR),
+            grace_s=GRACE_S,
         ) as child,
     ):
         deadline = time.monotonic() + limit_s

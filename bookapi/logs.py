@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 import time
 import uuid
@@ -62,12 +63,19 @@ RECORD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "ta
 class JSONLines(logging.Formatter):
     """A record as one line of JSON: event, what is bound to the context, level, logger, its facts, time, traceback.
 
-    By hand, because structlog's way to a line took a fifth of the time of reading a book.
+    By hand, because structlog's way to a line took a fifth of the time of reading a book. A job that was started for a
+    request has the request's id in its environment: its lines bear it from the first one on, whatever thread writes.
     """
+
+    def __init__(self) -> None:
+        super().__init__()
+        given = os.environ.get("REQUEST_ID", "")
+        self.given = {"request_id": given} if REQUEST_ID.fullmatch(given) else {}
 
     def format(self, record: logging.LogRecord) -> str:
         line = {
             "event": record.getMessage(),
+            **self.given,
             **structlog.contextvars.get_contextvars(),
             "level": record.levelname.lower(),
             "logger": record.name,

@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, Self
 
+import structlog
 from django.conf import settings
 
 #: Seconds a child has to finish its work after SIGTERM. A crawl writes its last batch and closes its run.
@@ -100,12 +101,19 @@ class Child:
             os.killpg(self.process.pid, number)
 
 
+def traced() -> dict[str, str]:
+    """For the environment of a job: the id of the request that asked for it, which its log lines then bear as well."""
+    request_id = structlog.contextvars.get_contextvars().get("request_id")
+    return {"REQUEST_ID": request_id} if request_id else {}
+
+
 def start_detached(arguments: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
     """A job that goes on when we end, with all it says in the log. Raises OSError."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
         return subprocess.Popen(
             arguments,
+            env={**os.environ, **traced()},
             cwd=settings.BASE_DIR,
             stdin=subprocess.DEVNULL,
             stdout=output,
