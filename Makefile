@@ -1,6 +1,6 @@
 # Everything a person does with a checkout. `make` alone lists it.
 .DEFAULT_GOAL := help
-.PHONY: help setup run serve crawl train test lint bench schema requirements up down clean
+.PHONY: help setup run serve scheduler crawl train test lint bench schema requirements up down clean
 
 PORT ?= 8000
 ARGS ?=
@@ -28,6 +28,10 @@ run: .venv/base.stamp ## Serve, fill the catalogue from a shop, train the recomm
 serve: .venv/base.stamp ## Serve alone, log lines on the terminal: PORT=8000, ARGS="--host 0.0.0.0"
 	$(PY) manage.py migrate --no-input --verbosity 0
 	$(PY) manage.py serve --port $(PORT) $(ARGS)
+
+scheduler: .venv/base.stamp ## Start crawls, trainings and upkeep when they are due, as the administration says
+	$(PY) manage.py migrate --no-input --verbosity 0
+	$(PY) manage.py scheduler
 
 crawl: .venv/base.stamp ## Read the configured shop: ARGS="-a limit=20", ARGS="-a resume=7"
 	$(PY) manage.py migrate --no-input --verbosity 0
