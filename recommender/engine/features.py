@@ -7,15 +7,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import orjson
 from numpy.typing import NDArray
 from scipy.sparse import csr_array, hstack, vstack
 from scipy.sparse.linalg import svds
-from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
-from sklearn.preprocessing import normalize
 
 from recommender.engine import embeddings
 from recommender.engine.accents import unaccented
@@ -24,6 +22,10 @@ from recommender.engine.errors import TooFewBooks
 from recommender.engine.names import names_in
 from recommender.engine.recipes import Recipe
 from recommender.engine.series import series_of
+
+if TYPE_CHECKING:
+    # Imported where it is used: half the start of a process that only knows of models, a worker or a command, was it.
+    from sklearn.feature_extraction.text import TfidfVectorizer
 
 LARGE = 100_000  # books; above it, everything but series, authors and names is dense
 WORDS = 16  # per book
@@ -166,6 +168,8 @@ class Featurizer:
 
     @classmethod
     def load(cls, folder: Path) -> Featurizer:
+        from sklearn.feature_extraction.text import TfidfVectorizer  # noqa: PLC0415 - see above
+
         facts: dict[str, Any] = orjson.loads((folder / "featurizer.json").read_bytes())
         recipe = Recipe.from_json(facts["recipe"])
         vectorizer = TfidfVectorizer(**_reading(recipe), vocabulary=facts["terms"])
@@ -314,6 +318,8 @@ def _reading(recipe: Recipe) -> dict[str, Any]:
 def _vectorizer(
     corpus: Corpus, recipe: Recipe, rows: NDArray[np.intp], *, large: bool
 ) -> tuple[TfidfVectorizer, csr_array]:
+    from sklearn.feature_extraction.text import TfidfVectorizer  # noqa: PLC0415 - see above
+
     limits = {"min_df": 2, "max_features": TERMS} if large else {}
     max_df = 0.5 if len(rows) > 20 else 1.0
     vectorizer = TfidfVectorizer(**_reading(recipe), **limits, max_df=max_df)
@@ -336,6 +342,8 @@ def _topics(words: csr_array, recipe: Recipe, *, large: bool) -> NDArray[np.floa
 
 def _whole_words(corpus: Corpus, recipe: Recipe, rows: NDArray[np.intp]) -> tuple[NDArray[np.str_], NDArray[np.int64]]:
     """All words of the books, in the order of the alphabet, and how many books have each."""
+    from sklearn.feature_extraction.text import CountVectorizer  # noqa: PLC0415 - see above
+
     counter = CountVectorizer(strip_accents=unaccented, binary=True, dtype=np.int32)
     counts = csr_array(counter.fit_transform(_texts(corpus, recipe, rows)))
     return counter.get_feature_names_out().astype(np.str_), np.bincount(counts.indices, minlength=counts.shape[1])
@@ -400,4 +408,6 @@ def _centroids(
 
 def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     """L2-normalised rows; zeros stay zeros."""
+    from sklearn.preprocessing import normalize  # noqa: PLC0415 - see above
+
     return np.asarray(normalize(rows), np.float32) if rows.size else np.asarray(rows, np.float32)
