@@ -7,7 +7,7 @@ from django.db.models.signals import m2m_changed, post_delete, post_migrate, pos
 
 class BookApiConfig(AppConfig):
     name = "bookapi"
-    verbose_name = "Accounts and tokens"
+    verbose_name = "Accounts and schedule"
 
     def ready(self) -> None:
         from django.contrib.auth.models import Group, User  # noqa: PLC0415 - not before the apps are ready

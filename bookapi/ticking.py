@@ -145,6 +145,7 @@ def _complain(row: PeriodicTask, reason: str) -> None:
         schedule=row,
         task=row.task,
         due_at=now,
+        started_at=now,
         finished_at=now,
         outcome=ScheduledRun.Outcome.FAILED,
         detail=reason[:DETAIL_MAX],

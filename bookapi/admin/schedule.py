@@ -78,7 +78,7 @@ class PeriodicTaskAdmin(CatalogueAdmin):
         (
             "When",
             {
-                "fields": (("interval", "crontab"), ("start_time", "expires")),
+                "fields": (("interval", "crontab"), "start_time", "expires"),
                 "description": "One interval or one crontab. All times are UTC. A change counts within seconds; what "
                 "was missed while no scheduler ran is run once.",
             },
@@ -114,8 +114,9 @@ class PeriodicTaskAdmin(CatalogueAdmin):
         return came_of(last) if last else "-"
 
     @column("next run")
-    def next_run(self, row: PeriodicTask) -> SafeString:
-        return one_line(line_of(row).next_told)
+    def next_run(self, row: PeriodicTask) -> SafeString | str:
+        line = line_of(row)
+        return one_line(line.next_told) if line.next_at else line.next_told
 
     @column("runs")
     def history(self, row: PeriodicTask) -> SafeString | str:
