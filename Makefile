@@ -1,9 +1,10 @@
 # Everything a person does with a checkout. `make` alone lists it.
 .DEFAULT_GOAL := help
-.PHONY: help setup run serve scheduler crawl train test lint bench schema requirements up down clean
+.PHONY: help setup run serve cluster workers scheduler crawl train test lint bench schema requirements up down clean
 
 PORT ?= 8000
 ARGS ?=
+N ?= 2
 
 # Relative, because a checkout's path may hold spaces; and tools are run as modules, because the first line of a script
 # in .venv/bin holds that path as well.
@@ -28,6 +29,13 @@ run: .venv/base.stamp ## Serve, fill the catalogue from a shop, train the recomm
 serve: .venv/base.stamp ## Serve alone, log lines on the terminal: PORT=8000, ARGS="--host 0.0.0.0"
 	$(PY) manage.py migrate --no-input --verbosity 0
 	$(PY) manage.py serve --port $(PORT) $(ARGS)
+
+cluster: .venv/service.stamp ## Run every service as a local process, PostgreSQL and RabbitMQ too: ARGS="--workers 4", ARGS="--books 5000"
+	$(PY) -m deploy.cluster up $(ARGS)
+
+# One process that ends at one signal; Celery keeps N children busy and replaces those that die.
+workers: .venv/base.stamp ## Write what crawls publish to BROKER_URL, until Ctrl-C: N=4
+	$(PY) -m deploy.cluster workers $(N)
 
 scheduler: .venv/base.stamp ## Start crawls, trainings and upkeep when they are due, as the administration says
 	$(PY) manage.py migrate --no-input --verbosity 0
@@ -99,6 +107,11 @@ INSTALL := $(PY) -m pip install -qq --no-compile --disable-pip-version-check --n
 .venv/base.stamp: requirements/base.txt | .venv/bin/python
 	@echo 'Installing what the product needs into .venv (a minute or so, once)'
 	@$(INSTALL) -r requirements/base.txt
+	@touch $@
+
+.venv/service.stamp: requirements/service.txt .venv/base.stamp
+	@echo 'Installing what the prediction service needs'
+	@$(INSTALL) -r requirements/service.txt
 	@touch $@
 
 .venv/dev.stamp: requirements/dev.txt .venv/base.stamp

@@ -1,6 +1,7 @@
 """`python -m deploy.cluster up|status|roll|scale|down`: the whole topology as plain local processes.
 
-`up` stays in the foreground until Ctrl-C; the others speak with it from another terminal.
+`up` stays in the foreground until Ctrl-C; the others speak with it from another terminal. `workers` is no part of it:
+it becomes a worker of the configured broker.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from urllib.parse import urlsplit
 import django
 from rich.console import Console
 
-from deploy.cluster import control, screen
+from deploy.cluster import commands, control, screen
 from deploy.cluster.cluster import Cluster, PortTaken
 from deploy.cluster.site import Shop
 from deploy.cluster.topology import BEHIND_GATEWAY, ROOT, WORKERS, Size
@@ -170,6 +171,18 @@ def _down(options: argparse.Namespace) -> None:
         time.sleep(0.1)
 
 
+def _work(options: argparse.Namespace) -> None:
+    """Become a worker, so that signals reach it as they come."""
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "bookapi.settings")
+    from django.conf import settings  # noqa: PLC0415 - the environment is complete now
+
+    if not settings.BROKER_URL:
+        raise control.Failed("Workers read a queue: set BROKER_URL and DATABASE_URL, in .env or in the environment.")
+    command = commands.worker("ingest", "ingest", options.count)
+    sys.stdout.flush()
+    os.execv(command[0], command)  # noqa: S606 - arguments of our own, no shell
+
+
 def _lives(pid: int) -> bool:
     try:
         os.kill(pid, 0)
@@ -181,8 +194,8 @@ def _lives(pid: int) -> bool:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m deploy.cluster", description=__doc__)
     parser.add_argument("--folder", type=Path, default=FOLDER, help="what is kept between two runs (var/cluster)")
-    commands = parser.add_subparsers(required=True)
-    up = commands.add_parser("up", help="start everything, crawl, train, and serve until Ctrl-C")
+    subparsers = parser.add_subparsers(required=True)
+    up = subparsers.add_parser("up", help="start everything, crawl, train, and serve until Ctrl-C")
     up.set_defaults(run=_up)
     up.add_argument("--workers", type=int, default=Size.workers, metavar="N", help="ingest workers (default 2)")
     up.add_argument("--api", type=int, default=Size.api, metavar="N", help="replicas of the API (default 2)")
@@ -193,16 +206,19 @@ def _parser() -> argparse.ArgumentParser:
     shop.add_argument("--shop", metavar="URL", help="read this shop; by default the live one if it answers")
     up.add_argument("--no-crawl", action="store_true", help="serve what the catalogue holds")
     up.add_argument("--no-prometheus", action="store_true", help="without measurements")
-    status = commands.add_parser("status", help="every process, its address and state")
+    status = subparsers.add_parser("status", help="every process, its address and state")
     status.set_defaults(run=_status)
     status.add_argument("--json", action="store_true")
-    roll = commands.add_parser("roll", help="replace processes one at a time, without a failed request")
+    roll = subparsers.add_parser("roll", help="replace processes one at a time, without a failed request")
     roll.set_defaults(run=_roll)
     roll.add_argument("kind", choices=ROLLED)
-    scale = commands.add_parser("scale", help="workers=4: have so many ingest workers")
+    scale = subparsers.add_parser("scale", help="workers=4: have so many ingest workers")
     scale.set_defaults(run=_scale)
     scale.add_argument("workers", type=_workers, metavar="workers=N")
-    commands.add_parser("down", help="end everything, as Ctrl-C does").set_defaults(run=_down)
+    subparsers.add_parser("down", help="end everything, as Ctrl-C does").set_defaults(run=_down)
+    workers = subparsers.add_parser("workers", help="ingest workers alone, for BROKER_URL and DATABASE_URL")
+    workers.set_defaults(run=_work)
+    workers.add_argument("count", type=int, help="batches at work at once")
     return parser
 
 

@@ -35,7 +35,7 @@ ENDING = (
     ("crawl", "training"),
     ("ingest", "upkeep"),
     ("gateway",),
-    ("api", "auth", "admin", "prediction", "prometheus", "grafana", "shop"),
+    ("api", "auth", "admin", "prediction", "prometheus", "shop"),
     ("rabbitmq", "postgres", "redis"),
     ("epmd",),
 )
