@@ -34,6 +34,10 @@ class UnknownBooks(Exception):
         self.ids = frozenset(ids)
 
 
+class UnknownAccount(Exception):
+    """There is no such account any more."""
+
+
 @dataclass(frozen=True, slots=True)
 class Recorded:
     accepted: int
@@ -51,8 +55,10 @@ def record(account: int, interactions: Sequence[Interaction]) -> Recorded:
 
     Raises:
         UnknownBooks: some of the books are not there, or hidden.
+        UnknownAccount: it was deleted meanwhile.
     """
-    get_user_model().objects.select_for_update(no_key=True).filter(pk=account).values_list("pk").first()
+    if not get_user_model().objects.select_for_update(no_key=True).filter(pk=account).values_list("pk").first():
+        raise UnknownAccount
     survivors = _survivors({interaction.book_id for interaction in interactions})
     by_key: dict[str, Interaction] = {}
     for interaction in interactions:

@@ -86,9 +86,16 @@ def adopt_training(pk: int) -> ModelVersion:
 
 
 def close_dead_trainings() -> None:
+    """Trainings whose process is gone have failed; what one had published, and not decided on, is refused."""
     for training in ModelVersion.objects.training():
         if _is_dead(training):
             fail_training(training.pk, "Its process died.")
+    undecided = ModelVersion.objects.filter(state=ModelVersion.State.CANDIDATE, decision="")
+    for pk in [candidate.pk for candidate in undecided if _is_dead(candidate)]:
+        with transaction.atomic():
+            if (candidate := undecided.select_for_update().filter(pk=pk).first()) is not None:
+                candidate.state = ModelVersion.State.REFUSED
+                record_decision(candidate, ModelVersion.Decision.REFUSED, "Its process died before it was decided on.")
 
 
 def fail_training(pk: int, reason: str) -> bool:

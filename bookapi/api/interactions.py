@@ -13,6 +13,7 @@ from django.http import HttpResponse
 from django.utils import timezone
 from drf_spectacular.utils import OpenApiResponse, extend_schema
 from rest_framework import serializers
+from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 
 from bookapi.api.checks import Errors, Fields, an_object
@@ -21,7 +22,8 @@ from bookapi.api.params import INT64_MAX, Moment, Parameter, Parameters, Words
 from bookapi.api.views import ReadingViewSet
 from bookapi.auth import IsAccount, account_of
 from bookapi.errors import problems
-from recommender.interactions import Recorded, UnknownBooks, erase, record
+from bookapi.tokens import InvalidToken
+from recommender.interactions import Recorded, UnknownAccount, UnknownBooks, erase, record
 from recommender.models import KEY_MAX, READER_MAX, Interaction
 
 INTERACTIONS_MAX = 1_000
@@ -200,6 +202,8 @@ class Interactions(ReadingViewSet):
             recorded = _record(account, interactions)
         except IntegrityError:  # a book went away between our look and the insert
             recorded = _record(account, interactions)
+        except UnknownAccount as error:
+            raise AuthenticationFailed(str(InvalidToken()), code="invalid_token") from error
         return _json({"accepted": recorded.accepted, "duplicates": recorded.duplicates}, status=201)
 
     @extend_schema(

@@ -72,19 +72,33 @@ class CatalogueAdmin(ModelAdmin):
     def response_action(self, request: HttpRequest, queryset: QuerySet[Any], *rest: Any) -> HttpResponse | None:
         """What the action answers. Raises SuspiciousOperation, a 400, where a chosen row is none that there can be."""
         for chosen in request.POST.getlist(ACTION_CHECKBOX_NAME):
-            try:
-                value = self.opts.pk.to_python(chosen)
-            except ValidationError:
-                value = None
-            if value is None or len(chosen) > PK_LENGTH or (isinstance(value, int) and len(chosen) > ID_DIGITS):
-                raise SuspiciousOperation("There can be no such row.")
+            _check_possible(self.model, chosen)
         return super().response_action(request, queryset, *rest)
+
+    def changeform_view(self, request: HttpRequest, *rest: Any, **more: Any) -> HttpResponse:
+        """The form. Raises SuspiciousOperation, a 400, where it is sent with a row that there cannot be: Django's own
+        lists of rows to choose from look for it, and fail."""
+        for field in self.opts.get_fields():
+            if field.many_to_one and field.related_model and (chosen := request.POST.get(field.name)):
+                _check_possible(field.related_model, chosen)
+        answer: HttpResponse = super().changeform_view(request, *rest, **more)
+        return answer
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
+
+
+def _check_possible(model: type[Model], chosen: str) -> None:
+    """Return if the text may be the primary key of a row. Raises SuspiciousOperation."""
+    try:
+        value = model._meta.pk.to_python(chosen)
+    except ValidationError:
+        value = None
+    if value is None or len(chosen) > PK_LENGTH or (isinstance(value, int) and len(chosen) > ID_DIGITS):
+        raise SuspiciousOperation("There can be no such row.")
 
 
 class ReadOnlyAdmin(CatalogueAdmin):

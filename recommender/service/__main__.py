@@ -12,20 +12,30 @@ from granian import Granian
 from granian.constants import HTTPModes, Interfaces
 from granian.log import LogLevels
 
+from recommender.engine.artifact import Store
+from recommender.engine.errors import ArtifactError
 from recommender.service.logs import logging_config
 
 N = TypeVar("N", int, float)
 
+LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 #: Seconds that requests at work have to end after SIGTERM.
 GRACE_S = 10
 
 
 def main() -> None:
-    options = _parser().parse_args()
+    parser = _parser()
+    options = parser.parse_args()
+    level = os.environ.get("LOG_LEVEL", "INFO")
+    if level not in LEVELS:
+        parser.error(f"LOG_LEVEL is {level!r}: choose from {', '.join(LEVELS)}")
+    try:
+        Store(options.store)
+    except ArtifactError as error:  # now, in a line, and not in each of the processes
+        parser.error(f"--store: {error}")
     # The server makes the application in each of its processes, where the environment is all that it finds.
     os.environ["ARTIFACT_STORE"] = options.store
     os.environ["ARTIFACT_POLL_S"] = str(options.poll_s)
-    level = os.environ.get("LOG_LEVEL", "INFO")
     # A folder of this server alone: what processes of an earlier one have counted there would be told again.
     with TemporaryDirectory(prefix="prediction-metrics-") as counters:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = counters

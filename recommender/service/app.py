@@ -63,10 +63,12 @@ def application(store: str, poll_s: float) -> FastAPI:
         served = engine()
         model = {"version": served.version}
         if isinstance(asked, shapes.Query):
-            return _json({"model": model, "results": _results(served, asked, "")})
-        answers = [
-            {"results": _results(served, query, f"queries.{index}.")} for index, query in enumerate(asked.queries)
-        ]
+            found = _answer(served, asked, "")
+            if "error" in found:
+                raise Problem(404, "The model does not know this book: send its text.", [found["error"]])
+            return _json({"model": model, **found})
+        # A book that one query names and the model does not know spoils that query alone.
+        answers = [_answer(served, query, f"queries.{index}.") for index, query in enumerate(asked.queries)]
         return _json({"model": model, "answers": answers})
 
     @app.get("/health/live", response_model=shapes.Live)
@@ -89,17 +91,19 @@ def application(store: str, poll_s: float) -> FastAPI:
     return app
 
 
-def _results(engine: Engine, query: shapes.Query, path: str) -> list[dict[str, Any]]:
+def _answer(engine: Engine, query: shapes.Query, path: str) -> dict[str, Any]:
+    """The results of a query; or, where the model does not know its book, an error that names the field."""
     try:
         with metrics.question(query.about):
-            return as_json(answer(engine, query.question()))
+            return {"results": as_json(answer(engine, query.question()))}
     except UnknownBook as error:
-        field = path + ("upc" if query.upc is not None else "books" if query.books else "book")
-        raise Problem(
-            404,
-            "The model does not know this book: send its text.",
-            [{"field": field, "code": UNKNOWN_BOOK, "detail": str(error) or "Unknown to the model."}],
-        ) from error
+        return {
+            "error": {
+                "field": path + ("upc" if query.upc is not None else "books" if query.books else "book"),
+                "code": UNKNOWN_BOOK,
+                "detail": str(error) or "Unknown to the model.",
+            }
+        }
 
 
 def as_json(neighbors: Iterable[Neighbor]) -> list[dict[str, Any]]:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
 from recommender.service.questions import K_MAX, Question
 from recommender.service.questions import Text as AskedText
 
 #: Queries of one batch. Each may be a search over all vectors.
 QUERIES_MAX = 100
+#: Results of one batch, which are all in memory before the first is sent.
+RESULTS_MAX = 10_000
 
 Id = Annotated[int, Field(ge=1, le=2**63 - 1)]
 Author = Annotated[str, Field(max_length=500)]
@@ -78,7 +80,16 @@ class Query(Strict):
 class Batch(Strict):
     """Several queries, answered in their order and by one version."""
 
-    queries: list[Query] = Field(min_length=1, max_length=QUERIES_MAX)
+    queries: list[Query] = Field(
+        min_length=1, max_length=QUERIES_MAX, description=f"Together they ask for at most {RESULTS_MAX} results."
+    )
+
+    @field_validator("queries")
+    @classmethod
+    def ask_for_what_fits(cls, queries: list[Query]) -> list[Query]:
+        if sum(query.k for query in queries) > RESULTS_MAX:
+            raise ValueError(f"the queries ask for more than {RESULTS_MAX} results together")
+        return queries
 
 
 ONE, MANY = "one", "many"
@@ -114,13 +125,25 @@ class Results(BaseModel):
     results: list[Result]
 
 
+class FieldProblem(BaseModel):
+    field: str = Field(description="Its path in the body, `queries.1.book`.")
+    code: str = Field(description="For programs: `unknown_book`.")
+    detail: str
+
+
 class Answer(Results):
     model: Model
 
 
+class Unanswered(BaseModel):
+    """In place of the results of a query whose book the model does not know: send its text."""
+
+    error: FieldProblem
+
+
 class Answers(BaseModel):
     model: Model
-    answers: list[Results]
+    answers: list[Results | Unanswered]
 
 
 class Ready(BaseModel):

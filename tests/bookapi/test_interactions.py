@@ -6,12 +6,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import User
 from django.test import Client
 from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries, Settings
 
 from bookapi import rates
-from bookapi.api.interactions import INTERACTIONS_MAX
+from bookapi.api import interactions
+from bookapi.api.interactions import INTERACTIONS_MAX, read_interactions
 from recommender.models import Interaction
 from tests.bookapi.clients import reader
 from tests.bookapi.logins import all_at_once
@@ -175,6 +177,20 @@ def test_without_an_account_nothing_is_taken_or_erased_even_where_reading_is_pub
     settings.PUBLIC_READ = True
     assert send(Client(), entry(make_book().pk)).status_code == 401
     assert Client().delete(f"{PATH}?reader=r0").status_code == 401
+
+
+def test_of_an_account_that_is_deleted_meanwhile_nothing_is_taken(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    book = make_book().pk
+
+    def read_and_delete(body: Any) -> Any:
+        User.objects.all().delete()
+        return read_interactions(body)
+
+    monkeypatch.setattr(interactions, "read_interactions", read_and_delete)
+    assert send(client, entry(book)).status_code == 401
+    assert not Interaction.objects.exists()
 
 
 def test_an_account_is_limited_like_everywhere(client: Client, settings: Settings) -> None:

@@ -122,6 +122,25 @@ def test_what_cannot_be_served_is_said_and_the_champion_stays(store: str, operat
 
 
 # --- Pins -------------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("forged", ["x", "9" * 30, "-1", "1.5", "\0", "", "٣"])
+@pytest.mark.parametrize("field", ["book", "other"])
+def test_a_forged_pin_is_an_error_of_its_form(field: str, forged: str, curator: Client) -> None:
+    data = {"book": make_book().pk, "other": make_book().pk, "kind": "pin", "position": 1, field: forged}
+    answer = curator.post(f"{PINS}add/", data)
+    assert answer.status_code in {200, 400}
+    assert not Pin.objects.exists()
+
+
+@pytest.mark.parametrize("forged", ["x", "9" * 30, "\0", ""])
+@pytest.mark.parametrize("path", [VERSIONS, PINS, INTERACTIONS])
+def test_a_forged_choice_of_an_action_is_a_bad_request(path: str, forged: str) -> None:
+    client = logged_in("root", CURATORS)
+    User.objects.update(is_superuser=True)
+    make_book()
+    answer = client.post(path, {"action": "delete_selected", "_selected_action": forged, "index": 0})
+    assert answer.status_code in {302, 400, 403}
+
+
 def test_a_curator_pins_blocks_and_removes_and_it_is_known_who(curator: Client) -> None:
     book, other = make_books(2)
     data = {"book": book.pk, "other": other.pk, "kind": "pin", "position": 1}

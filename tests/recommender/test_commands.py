@@ -18,6 +18,7 @@ from pytest_django import Settings
 
 from catalog.models import Book
 from recommender.engine.artifact import Store
+from recommender.management.commands import neighbors
 from recommender.models import ModelVersion
 from recommender.registry import start_training
 from tests.factories import make_book
@@ -66,7 +67,8 @@ def test_retrain_promotes_and_tells_it_in_markdown(tmp_path: Path) -> None:
     said = run("retrain", "--summary", summary, "--strict")
     row = ModelVersion.objects.get()
     assert row.state == "champion"
-    assert said.startswith(f"{row.version}: promoted. Promoted.")
+    assert said.startswith(f"{row.version}: promoted. There is no champion")
+    assert said.lower().count("promoted.") == 1
     lines = summary.read_text().splitlines()
     assert lines[:4] == ["# Before", "## Recommender: promoted", "", row.reason]
     assert f"| version | `{row.version}` |" in lines
@@ -199,6 +201,18 @@ def test_neighbors_are_listed_for_every_listed_book_from_rank_1_with_falling_sco
         assert scores == sorted(scores, reverse=True)
         assert 0 <= scores[-1] <= scores[0] <= 1
     assert not ModelVersion.objects.exists()
+
+
+def test_neighbors_do_not_begin_where_their_file_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_shelves()
+
+    def train(*_: Any, **__: Any) -> None:
+        pytest.fail("it computed first")
+
+    monkeypatch.setattr(neighbors, "trained", train)
+    assert "No such file" in str(refused("neighbors", "--output", tmp_path / "nowhere" / "neighbors.csv"))
 
 
 def test_neighbors_of_few_books_are_all_others() -> None:

@@ -101,6 +101,18 @@ def test_the_answers_of_a_batch_are_those_of_its_queries_by_one_version(service:
     assert [answer["results"] for answer in body["answers"]] == [results(service.predict(**query)) for query in queries]
 
 
+def test_a_book_that_the_model_does_not_know_spoils_its_own_question_alone(service: Service) -> None:
+    queries = [{"book": 1, "k": 2}, {"book": 9999}, {"upc": "nowhere"}, {"books": [9998]}, {"book": 2, "k": 3}]
+    answers = service.predict(queries=queries).json()["answers"]
+    assert answers[0] == {"results": results(service.predict(**queries[0]))}
+    assert answers[4] == {"results": results(service.predict(**queries[4]))}
+    assert [(list(answer), answer["error"]["field"], answer["error"]["code"]) for answer in answers[1:4]] == [
+        (["error"], "queries.1.book", "unknown_book"),
+        (["error"], "queries.2.upc", "unknown_book"),
+        (["error"], "queries.3.books", "unknown_book"),
+    ]
+
+
 # --- Refusals ---------------------------------------------------------------------------------------------------------
 def is_problem(response: requests.Response, status: int) -> dict[str, Any]:
     assert response.status_code == status, response.text
@@ -143,6 +155,7 @@ def is_problem(response: requests.Response, status: int) -> dict[str, Any]:
         ({"queries": [{"book": 1}] * 101}, "queries"),
         ({"queries": [{"book": 1}, {"book": 1, "k": 0}]}, "queries.1.k"),
         ({"queries": [{"book": 1}], "k": 3}, "k"),
+        ({"queries": [{"book": 1, "k": 1000}] * 10 + [{"book": 1, "k": 1}]}, "queries"),
     ],
 )
 def test_what_is_not_understood_is_refused_by_name(service: Service, body: dict[str, Any], field: str) -> None:
@@ -162,7 +175,6 @@ def test_what_is_no_object_of_json_is_refused(service: Service, body: bytes) -> 
         ({"book": 9999}, "book"),
         ({"upc": "nowhere"}, "upc"),
         ({"books": [9998, 9999]}, "books"),
-        ({"queries": [{"book": 1}, {"book": 9999}]}, "queries.1.book"),
     ],
 )
 def test_a_book_that_the_model_does_not_know_is_404_of_a_kind_of_its_own(
@@ -253,6 +265,26 @@ def test_it_needs_only_what_its_requirements_install_and_holds_nothing_else_of_t
     others = {"django", "rest_framework", "scrapy", "twisted", "catalog", "bookapi", "crawler", "structlog"}
     assert not others & {name.partition(".")[0] for name in loaded}
     assert {name.split(".")[1] for name in loaded if name.startswith("recommender.")} == {"engine", "service"}
+
+
+@pytest.mark.parametrize(
+    ("store", "level", "told"),
+    [
+        ("models", "nonsense", "LOG_LEVEL is 'nonsense': choose from DEBUG, INFO, WARNING, ERROR"),
+        ("foo://bar", "INFO", "--store: "),
+    ],
+)
+def test_what_it_cannot_start_with_is_told_in_one_line(
+    store: str, level: str, told: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LOG_LEVEL", level)
+    monkeypatch.setattr(sys, "argv", ["python -m recommender.service", "--store", store])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert told in lines[-1]
+    assert "Traceback" not in "".join(lines)
 
 
 @pytest.mark.parametrize(

@@ -27,8 +27,10 @@ from recommender.registry import (
     TrainingUnderWay,
     UnknownTraining,
     adopt_training,
+    close_dead_trainings,
     fail_training,
     heart,
+    record_decision,
     start_training,
 )
 from recommender.training import TrainingFailed, corpus_from_catalogue, train
@@ -189,6 +191,19 @@ def test_a_training_whose_process_was_killed_is_marked_failed_at_the_next_start(
     assert (killed.state, killed.reason) == ("failed", "Its process died.")
     assert ModelVersion.objects.champions().get() == champion
     assert Store(store).champion() == champion.version
+
+
+def test_a_candidate_whose_process_was_killed_before_its_decision_is_refused_at_the_next_start(store: str) -> None:
+    make_shelves()
+    killed, waits, lives = (trained().row for _ in range(3))
+    dead = ModelVersion.objects.filter(pk__in=[killed.pk, waits.pk])
+    dead.update(pid=dead_pid(), host=socket.gethostname())
+    record_decision(waits, ModelVersion.Decision.WAITING, "A person decides.")
+    close_dead_trainings()
+    for row in (killed, waits, lives):
+        row.refresh_from_db()
+    assert [row.state for row in (killed, waits, lives)] == ["refused", "candidate", "candidate"]
+    assert killed.reason == killed.decisions.get().reason == "Its process died before it was decided on."
 
 
 def test_a_training_elsewhere_is_dead_after_a_long_silence_and_not_before() -> None:

@@ -40,6 +40,8 @@ class Command(BaseCommand):
         if not 1 <= top <= TOP_MAX:
             raise CommandError(f"--top is {top}: 1 to {TOP_MAX} are allowed.")
         try:
+            if output is not None:
+                output.open("a").close()  # a file that cannot be written is told of now, not after a training
             with progress_on(Console(file=sys.stderr)) as progress:
                 engine = trained(recipe, content_only, progress)
             with self._opened(output) as stream:

@@ -63,10 +63,16 @@ class Command(BaseCommand):
             sys.exit(NOT_PROMOTED)
 
     def _tell(self, row: ModelVersion, file: Path | None) -> None:
-        self.stdout.write(f"{row.version or f'Training {row.pk}'}: {row.decision or row.state}. {row.reason}")
+        self.stdout.write(f"{row.version or f'Training {row.pk}'}: {_told_once(row)}")
         if file is not None:
             with file.open("a", encoding="utf-8") as stream:
                 stream.write(in_markdown(row))
+
+
+def _told_once(row: ModelVersion) -> str:
+    """What became of it, and why; some reasons begin with it."""
+    outcome = f"{row.decision or row.state}."
+    return f"{outcome} {row.reason.removeprefix(outcome.capitalize()).strip()}"
 
 
 def _check_writable(file: Path) -> None:

@@ -6,13 +6,15 @@ import sys
 from typing import IO, Any, cast
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import transaction
 from rich.console import Console
 
 from recommender.engine.errors import UnknownRecipe
 from recommender.engine.evaluation import table
 from recommender.engine.recipes import RECIPES
 from recommender.management.progress import progress_on
-from recommender.registry import TrainingUnderWay, adopt_training, start_training
+from recommender.models import ModelVersion
+from recommender.registry import TrainingUnderWay, adopt_training, record_decision, start_training
 from recommender.training import TrainingFailed, train
 
 FAILED, NOT_STARTED = 1, 2
@@ -37,6 +39,8 @@ class Command(BaseCommand):
             raise CommandError(str(error), returncode=NOT_STARTED) from error
         except TrainingFailed as error:
             raise CommandError(str(error), returncode=FAILED) from error
+        with transaction.atomic():
+            record_decision(trained.row, ModelVersion.Decision.WAITING, "Trained alone: a person decides.")
         console = Console(file=cast(IO[str], self.stdout))
         console.print(table(trained.row.metrics))
         console.print(f"Candidate {trained.row.version}: manage.py promote {trained.row.version}", soft_wrap=True)
