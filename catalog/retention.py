@@ -118,5 +118,5 @@ def _rejected(before: datetime) -> Iterator[QuerySet[Any]]:
 
 
 def _letters(before: datetime) -> Iterator[QuerySet[Any]]:
-    """Dead letters that were replayed or dropped so long ago that nobody delivers them again; open ones have no time."""
+    """Dead letters that were replayed or dropped so long ago that nobody delivers them again; open ones never were."""
     yield DeadLetter.objects.filter(settled_at__lt=before)
