@@ -47,7 +47,9 @@ class SpooledBatch:
 
     def records(self) -> list[dict[str, Any]]:
         """As `to_json` wrote them. Raises FileNotFoundError where another process has published it, ValueError."""
-        records: list[dict[str, Any]] = json.loads(self.path.read_bytes())
+        records = json.loads(self.path.read_bytes())
+        if not isinstance(records, list):
+            raise ValueError("It holds no list.")
         return records
 
     def publish(self) -> None:

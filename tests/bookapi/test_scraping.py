@@ -192,7 +192,7 @@ def test_a_url_in_the_query_is_refused() -> None:
 # --- Runs -------------------------------------------------------------------------------------------------------------
 SHAPE = {
     *("id", "shop", "state", "started_at", "finished_at", "announced", "seen", "created", "updated", "unchanged"),
-    *("stale", "rejected", "failed_pages", "complete", "coverage", "warnings"),
+    *("published", "stale", "rejected", "dead", "failed_pages", "complete", "coverage", "warnings"),
     *("kind", "filters", "delisted", "duration_s"),
 }
 
