@@ -158,10 +158,8 @@ class Topology:
         at = {
             kind: [kept.url.removeprefix("http://") for kept in several if kept.kind == kind] for kind in BEHIND_GATEWAY
         }
-        ports = self.site.ports
-        peers = {"gateway": f"127.0.0.1:{ports['gateway-peers']}"}
-        text = render_backends(auth=at["auth"], api=at["api"], admin=at["admin"], peers=peers)
-        return text + _predictions(ports["predictions"], at["prediction"])
+        text = render_backends(auth=at["auth"], api=at["api"], admin=at["admin"])
+        return text + _predictions(self.site.ports["predictions"], at["prediction"])
 
     def prometheus(self, several: Callable[[], list[Kept]]) -> Kept:
         def make() -> Program:

@@ -24,19 +24,13 @@ class Refused(Exception):
     """HAProxy does not accept its configuration; the message is its own."""
 
 
-def render_backends(
-    *, auth: Sequence[str], api: Sequence[str], admin: Sequence[str], peers: Mapping[str, str] | None = None
-) -> str:
-    """The second file of the configuration, for servers at these addresses ("127.0.0.1:8001").
-
-    `peers` are all gateways that share their counts, by name. A single one needs itself: a reload hands them over.
-    """
-    peers = peers or {'"${GATEWAY_NAME}"': '"${GATEWAY_PEER}"'}
-    lines = ["peers gateways", *(f"    peer {name} {address}" for name, address in peers.items())]
+def render_backends(*, auth: Sequence[str], api: Sequence[str], admin: Sequence[str]) -> str:
+    """The second file of the configuration, for servers at these addresses ("127.0.0.1:8001")."""
+    lines: list[str] = []
     for name, addresses in {"auth": auth, "api": api, "admin": admin}.items():
         # Named by their address: a line of the log says who answered, and a reload knows who is still there.
-        lines += ["", f"backend {name}", *(f"    server {address} {address}" for address in addresses)]
-    return "\n".join([*lines, ""])
+        lines += [f"backend {name}", *(f"    server {address} {address}" for address in addresses), ""]
+    return "\n".join(lines)
 
 
 def check(backends: Path, environment: Mapping[str, str]) -> None:
@@ -64,7 +58,6 @@ class Gateway:
     port: int = field(default_factory=free_port)
     internal_port: int = field(default_factory=free_port)  # metrics and health of the gateway itself
     tls_port: int = field(default_factory=free_port)
-    peer_port: int = field(default_factory=free_port)  # where a reload hands the counts over
 
     @property
     def url(self) -> str:
@@ -85,7 +78,6 @@ class Gateway:
             "GATEWAY_BIND": f"127.0.0.1:{self.port}",
             "GATEWAY_INTERNAL_BIND": f"127.0.0.1:{self.internal_port}",
             "GATEWAY_TLS_BIND": f"127.0.0.1:{self.tls_port}",
-            "GATEWAY_PEER": f"127.0.0.1:{self.peer_port}",
             **({"GATEWAY_CERTIFICATE": str(self.certificate)} if self.certificate else {}),
             **self.settings,
         }

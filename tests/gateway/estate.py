@@ -58,9 +58,9 @@ class Estate:
     api: tuple[Program, ...]
     processes: dict[str, Child]  # by the name of the program
 
-    def backends(self, api: list[str] | None = None, **peers: str) -> str:
+    def backends(self, api: list[str] | None = None) -> str:
         auth, replicas = address_of(self.auth), [address_of(program) for program in self.api]
-        return render_backends(auth=[auth], api=replicas if api is None else api, admin=[auth], peers=peers or None)
+        return render_backends(auth=[auth], api=replicas if api is None else api, admin=[auth])
 
     def log_of(self, program: Program, request_id: str) -> list[dict[str, Any]]:
         return [line for line in lines(program.log) if line.get("request_id") == request_id]

@@ -7,14 +7,12 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from pathlib import Path
 
 import pytest
 import requests
 
-from bookapi.serving import free_port
 from tests.gateway.conftest import credentials
-from tests.gateway.estate import Door, Estate, address_of, door, until
+from tests.gateway.estate import Door, until
 
 Another = Callable[..., AbstractContextManager[Door]]
 #: Longer than a test, which waits where one is about to end.
@@ -120,26 +118,3 @@ def test_a_new_window_starts_at_none(another: Another, token: str) -> None:
     with another(GATEWAY_LIMIT_ACCOUNT="1", GATEWAY_WINDOW_S="1") as gateway:
         until(lambda: gateway.ask("/api/v1/books", token).status_code == 429)
         until(lambda: gateway.ask("/api/v1/books", token).status_code == 200)
-
-
-def test_a_reload_forgets_no_count(limited: Another, behind: Estate, token: str) -> None:
-    with limited(GATEWAY_LIMIT_ACCOUNT="1000") as gateway:
-        for _ in range(5):
-            gateway.ask("/api/v1/books", token)
-        gateway.gateway.write(behind.backends(api=[address_of(behind.api[0])]))
-        gateway.gateway.reload(gateway.process)
-        # The old process hands them over once the new one is there.
-        until(lambda: int(gateway.ask("/api/v1/books", token).headers["RateLimit-Remaining"]) < 995)
-
-
-def test_a_second_gateway_knows_what_the_first_has_counted(behind: Estate, tmp_path: Path, token: str) -> None:
-    peers = {name: f"127.0.0.1:{free_port()}" for name in ("one", "two")}
-    settings = {"GATEWAY_WINDOW_S": str(WINDOW_S), "GATEWAY_LIMIT_ACCOUNT": "1000"}
-    backends = behind.backends(**peers)
-    with (
-        door(behind, tmp_path / "one", backends, GATEWAY_NAME="one", **settings) as one,
-        door(behind, tmp_path / "two", backends, GATEWAY_NAME="two", **settings) as two,
-    ):
-        for _ in range(50):
-            one.ask("/api/v1/books", token)
-        until(lambda: int(two.ask("/api/v1/books", token).headers["RateLimit-Remaining"]) < 950)

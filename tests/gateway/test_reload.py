@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
+from http.client import HTTPConnection
 
 import pytest
 import requests
@@ -119,3 +120,16 @@ def test_a_download_ends_as_it_would_have_after_a_reload(another: Another, token
             began = answer.raw.read(10)
             gateway.gateway.reload(gateway.process)
             assert (began + answer.raw.read()).endswith(b"}")
+
+
+def test_a_connection_that_is_open_asks_once_more_after_a_reload(another: Another, token: str) -> None:
+    """A client that is just sending must not find it closed."""
+    with another() as gateway, closing(HTTPConnection("127.0.0.1", gateway.gateway.port, timeout=20)) as connection:
+        for is_last in (False, True):
+            connection.request("GET", "/api/v1/books", headers={"Authorization": f"Bearer {token}"})
+            answer = connection.getresponse()
+            answer.read()
+            assert (answer.status, answer.headers.get("Connection") == "close") == (200, is_last)
+            if not is_last:
+                gateway.gateway.reload(gateway.process)
+                until(lambda: b"Proxy clients stopped" in gateway.gateway.log.read_bytes())
