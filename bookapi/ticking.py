@@ -51,9 +51,10 @@ class Scheduler:
         """Do what is due now, if it is this one's turn. Seconds until the next look."""
         poll = min(POLL_S, settings.SCHEDULE_LEASE_S / 3)
         try:
+            led = self.leads
             if not self._lead():
                 return poll
-            _give_up()
+            _give_up(takes_over=not led)
             upcoming = _claim_what_is_due()
             _hand_over_what_waits()
         except (OperationalError, InterfaceError):
@@ -152,10 +153,15 @@ def _complain(row: PeriodicTask, reason: str) -> None:
     )
 
 
-def _give_up() -> None:
-    """Close what nobody will finish, so that its task can run again."""
+def _give_up(*, takes_over: bool) -> None:
+    """Close what nobody will finish, so that its task can run again.
+
+    Without a broker the scheduler performs what it starts, so what the one before us had begun died with it. Should it
+    live after all, and only have been slow, then what it finds out replaces what is said here.
+    """
     now = timezone.now()
-    begun = ScheduledRun.objects.filter(finished_at=None, taken_at__lt=now - PERFORMING)
+    died_before = now if takes_over and not settings.BROKER_URL else now - PERFORMING
+    begun = ScheduledRun.objects.filter(finished_at=None, taken_at__lt=died_before)
     begun.update(finished_at=now, outcome=ScheduledRun.Outcome.FAILED, detail="It was begun, and never ended.")
     waiting = ScheduledRun.objects.filter(finished_at=None, taken_at=None, started_at__lt=now - WAITING)
     waiting.update(finished_at=now, outcome=ScheduledRun.Outcome.FAILED, detail="Nobody took it for a day.")
