@@ -71,9 +71,7 @@ def outcome(spider: BooksSpider) -> int:
     console = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
     spooled = len(spider.outbox.waiting) if spider.outbox is not None else 0
     if spooled:
-        console.print(
-            f"The broker has not taken {spooled} batches: they are in the spool, for the next crawl to publish."
-        )
+        console.print(f"The broker did not take {spooled} batches: the next crawl publishes them, or scrapy drain.")
     if run is not None and run.state == "settling":
         console.print(
             f"Run {run.pk} has read the shop; {run.published - run.seen} of its {run.published} books are still in the "

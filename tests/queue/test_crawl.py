@@ -65,12 +65,13 @@ def test_broker_that_is_away_for_the_whole_crawl_gets_the_books_from_the_spool_l
         )
         spider = away.start("-a", f"start_url={served[1]}")
         wait_until(lambda: queued.value("SELECT max(state) FROM catalog_crawlrun") == "settling", "the shop is read")
+        log = queued.folder / "log"
+        wait_until(lambda: "broker did not take a batch" in log.read_text(), "the broker is away")
+        wait_until(lambda: "waiting for the queue" in log.read_text(), "it says what it waits for")
         spider.send_signal(signal.SIGTERM)  # it would wait for a minute
         crawl = away.wait(spider)
     assert crawl.code == 2
-    assert "broker did not take a batch" in crawl.log
     assert "300 of its 300 books are still in the queue" in crawl.log
-    assert "waiting for the queue" in crawl.log
     assert len(list((queued.folder / "spool" / "1").glob("*.json"))) == 2
 
     drained = subprocess.run(
