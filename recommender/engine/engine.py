@@ -79,7 +79,7 @@ class Engine:
     ids: NDArray[np.int64]  # (n_books,), ascending: the row of a book is its place here
     upcs: Sequence[str]
     upc_order: NDArray[np.int32]  # rows in the order of their UPCs
-    neighbors: NDArray[np.int32]  # (n_books, DEEP) rows, the nearest first; -1 pads
+    neighbors: NDArray[np.int32]  # (n_books, deep) rows, the nearest first; -1 pads
     scores: NDArray[np.float16]  # of the neighbors, 0..1
     vectors: Vectors
     coreads: CoReads | None
@@ -197,7 +197,8 @@ class Engine:
         k = min(k, len(self) - 1)
         rows = np.full((len(self), k), -1, np.int32)
         scores = np.zeros((len(self), k), np.float16)
-        rows[:, :DEEP], scores[:, :DEEP] = self.neighbors[:, :k], self.scores[:, :k]
+        deep = min(k, self.neighbors.shape[1])
+        rows[:, :deep], scores[:, :deep] = self.neighbors[:, :deep], self.scores[:, :deep]
         everything = Filter.of(None, ())
         for row in np.flatnonzero(np.any(rows < 0, axis=1)).tolist():
             question = Question(np.array([row]), None, self.facts.told([row]), self._together(np.array([row])))

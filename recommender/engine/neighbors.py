@@ -15,6 +15,7 @@ from recommender.engine.ranking import best
 from recommender.engine.vectors import Vectors
 
 DEEP = 100  # neighbors that are kept of each book; ten are asked for, and filters take some away
+DEEP_AMONG_MANY = 64  # where an index finds them: for more it would visit more
 CELLS = 8_000_000  # scores of pairs that are held at a time
 #: A column that more than this share of the books has is cheaper as one more dense column than as a sparse one.
 FREQUENT = 0.05
@@ -27,15 +28,16 @@ def top_neighbors(
     vectors: Vectors,
     coreads: CoReads | None = None,
     weight: float = 0.0,
-    k: int = DEEP,
+    k: int | None = None,
     progress: Progress | None = None,
 ) -> tuple[NDArray[np.int32], NDArray[np.float16]]:
     """Rows (n_books, k) of each book's nearest others, and their scores 0..1, descending; equal ones by row.
 
-    `weight` is that of co-reads beside content (see `blended`). Where there are not k others, or the index does not
-    find them, -1 and 0 pad.
+    By default k is `DEEP`, or `DEEP_AMONG_MANY` where there is an index. `weight` is that of co-reads beside content
+    (see `blended`). Where there are not k others, or the index does not find them, -1 and 0 pad.
     """
     weight = weight if coreads else 0.0
+    k = k or (DEEP_AMONG_MANY if vectors.nearby else DEEP)
     blocks = (
         _through_index(vectors, vectors.nearby, coreads, weight, k)
         if vectors.nearby
@@ -91,8 +93,9 @@ def _through_index(vectors: Vectors, nearby: Nearby, coreads: CoReads | None, we
     n = len(vectors)
     for start, end in _spans(n, ROWS_AT_A_TIME):
         features = vectors.features(slice(start, end))
-        asked, found, products = nearby.of_each(features, k + 1)
-        near = asked * n + found
+        nearest = nearby.of_each(features, k + 1)
+        there = np.nonzero(nearest >= 0)
+        near = there[0] * n + nearest[there]
         asked, found = nearby.sharers_of_each(features)
         read = coreads.scores[start:end].tocoo() if coreads else coo_array((0, 0), dtype=np.float32)
         together = read.row.astype(np.intp) * n + read.col
@@ -100,7 +103,7 @@ def _through_index(vectors: Vectors, nearby: Nearby, coreads: CoReads | None, we
         asked, found = np.divmod(pairs, n)
 
         dense = np.full(len(pairs), np.nan, np.float32)
-        dense[np.searchsorted(pairs, near)] = products
+        dense[np.searchsorted(pairs, near)] = vectors.dense_with(features, nearest)[there]
         unseen = np.isnan(dense)
         dense[unseen] = vectors.dense_of_pairs(asked[unseen] + start, found[unseen])
         content = dense + vectors.sparse_of_pairs(asked + start, found)

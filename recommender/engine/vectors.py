@@ -63,6 +63,11 @@ class Vectors:
         """The dense part of the content scores of the books `left[i]` and `right[i]`."""
         return np.asarray(np.einsum("ij,ij->i", self.dense[left], self.dense[right], dtype=np.float32))
 
+    def dense_with(self, features: Features, rows: Rows) -> NDArray[np.float32]:
+        """(m, k): the dense part of the content scores of each of m books with k rows of its own, (m, k)."""
+        theirs = np.asarray(self.dense[rows], np.float32)
+        return np.asarray(np.einsum("id,ikd->ik", features.dense, theirs), np.float32)
+
     def sparse_of_pairs(self, left: Rows, right: Rows) -> NDArray[np.float32]:
         return np.asarray(self.sparse[left].multiply(self.sparse[right]).sum(axis=1), np.float32)
 

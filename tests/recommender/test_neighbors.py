@@ -120,6 +120,17 @@ def test_a_name_that_too_many_books_share_gathers_none_of_them(monkeypatch: pyte
     assert vectors.nearby.sharers(vectors.features(np.array([3]))).tolist() == [3, 4]
 
 
+def test_books_of_a_crowded_series_are_found_through_the_index(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nearby, "MOST_SHARING", 2)
+    members = np.arange(0, 600, 20)  # of all clusters
+    series = csr_array((np.full(30, 0.9, np.float32), (members, np.ones(30, int))), shape=(600, 4))
+    features = Features(clustered(600).dense, series, np.zeros((600, 0), np.int32))
+    exact, _ = top_neighbors(Vectors.of(features, indexed=False), k=10)
+    found, _ = top_neighbors(Vectors.of(features, indexed=True), k=10)
+    shared = [len(set(exact[i].tolist()) & set(found[i].tolist())) / 10 for i in members]
+    assert np.mean(shared) > 0.97
+
+
 @settings(max_examples=60, deadline=None)
 @given(seeds, st.sampled_from([1, 7, 100]), st.sampled_from([1, 50, 3_000, 20_000]), st.sampled_from([2, 1_000_000]))
 def test_the_best_of_a_row_are_the_first_of_the_sorted_row(seed: int, k: int, n: int, values: int) -> None:
