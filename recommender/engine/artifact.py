@@ -3,7 +3,7 @@
 STORE/champion.json                     {"version": ...}: the one to be served, replaced atomically
 STORE/20261124T101500-0b12cd/           a version; time-ordered
     manifest.json                       written last; a folder without it is no version
-    *.npy, dense.usearch, featurizer/   arrays and index, mapped when they are loaded; vectorizers, without pickle
+    *.npy, nearby.usearch, featurizer/   arrays and index, mapped when they are loaded; vectorizers, without pickle
 """
 
 from __future__ import annotations

@@ -81,7 +81,7 @@ def test_the_manifest_tells_what_made_the_engine(store: Store, engine: Engine) -
     assert (manifest["n_books"], manifest["n_readers"], manifest["revision"]) == (BOOKS, 60, 42)
     assert manifest["metrics"] == {"ndcg@10": 0.25}
     assert set(manifest["libraries"]) == set(LIBRARIES)
-    assert {"neighbors.npy", "dense.usearch", "featurizer/featurizer.json"} <= set(manifest["files"])
+    assert {"neighbors.npy", "nearby.usearch", "featurizer/featurizer.json"} <= set(manifest["files"])
 
 
 def test_nothing_in_an_artifact_is_pickled(folder: Path, engine: Engine) -> None:
@@ -131,7 +131,7 @@ def change_a_byte(path: Path) -> None:
     path.write_bytes(content)
 
 
-FILES = ["neighbors.npy", "dense.npy", "dense.usearch", "upcs.text.npy", "featurizer/featurizer.json"]
+FILES = ["neighbors.npy", "dense.npy", "nearby.usearch", "upcs.text.npy", "featurizer/featurizer.json"]
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -361,7 +361,7 @@ except ArtifactError as error:
 """
 
 
-@pytest.mark.parametrize("name", ["dense.npy", "dense.usearch"])
+@pytest.mark.parametrize("name", ["dense.npy", "nearby.usearch"])
 @pytest.mark.parametrize("missing", [1, 5_000])
 def test_a_file_that_the_disk_does_not_take_is_an_error_whichever_library_writes_it(
     folder: Path, engine: Engine, name: str, missing: int
