@@ -1,6 +1,6 @@
 # Everything a person does with a checkout. `make` alone lists it.
 .DEFAULT_GOAL := help
-.PHONY: help setup run serve cluster workers scheduler crawl train test lint bench schema requirements up down clean
+.PHONY: help setup run serve cluster workers scheduler crawl train test lint bench chaos schema requirements up down clean
 
 PORT ?= 8000
 ARGS ?=
@@ -63,6 +63,9 @@ lint: .venv/dev.stamp ## Check style, types, import rules, migrations and the co
 
 bench: .venv/dev.stamp ## Measure serving, ingest, crawling and recommending: ARGS= chooses
 	$(PY) -m benchmarks $(ARGS)
+
+chaos: .venv/dev.stamp ## Crawl through the queue while its processes are killed, and count what is lost: ARGS="--plain"
+	$(PY) -m benchmarks.chaos $(ARGS)
 
 schema: .venv/dev.stamp ## Write docs/schema.yml, the committed OpenAPI description
 	$(PY) manage.py spectacular --validate --fail-on-warn --file docs/schema.yml

@@ -1,6 +1,6 @@
 """Every measurement, one after the other; each prints ratios of what ran side by side.
 
-    python -m benchmarks [serving ingest crawl exports recommender gateway]
+    python -m benchmarks [serving ingest crawl exports recommender gateway workers]
 
 Each is a module with options of its own: python -m benchmarks.serving --help.
 """
@@ -9,7 +9,7 @@ import argparse
 import subprocess
 import sys
 
-ALL = ("serving", "ingest", "crawl", "exports", "recommender", "gateway")
+ALL = ("serving", "ingest", "crawl", "exports", "recommender", "gateway", "workers")
 
 
 def main() -> int:
