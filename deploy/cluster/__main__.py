@@ -25,6 +25,7 @@ from deploy.cluster import commands, control, screen
 from deploy.cluster.cluster import Cluster, PortTaken
 from deploy.cluster.site import Shop
 from deploy.cluster.topology import BEHIND_GATEWAY, ROOT, WORKERS, Size
+from deploy.gateway import Refused
 from deploy.programs import NotInstalled, NotStarted
 
 FOLDER = ROOT / "var" / "cluster"
@@ -37,7 +38,7 @@ def main() -> int:
         return int(options.run(options) or 0)
     except control.NotUp:
         trouble = f"No cluster is up in {options.folder}."
-    except (control.Failed, NotStarted) as error:
+    except (control.Failed, NotStarted, Refused) as error:
         trouble = str(error)
     except NotInstalled as error:
         trouble = (
