@@ -131,9 +131,9 @@ def test_topology_is_filled_and_replaced_without_a_failed_read_and_ends_whole(fo
 
         before = processes(folder)
         with Readers(api, headers) as readers:
+            os.kill(before["upkeep-1"]["pid"], signal.SIGKILL)
             for kind in ("api", "prediction", "workers"):
                 control.ask(folder, "roll", kind=kind)
-            os.kill(before["upkeep-1"]["pid"], signal.SIGKILL)
             text_with("upkeep-1 is ready again.", process, output)
         after = processes(folder)
         assert readers.outcomes.total() > 50
