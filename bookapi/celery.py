@@ -18,6 +18,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "bookapi.settings")
 from django.conf import settings
 
 from bookapi import queues
+from bookapi.logs import request_of_process
 
 app = Celery("bookapi", broker=settings.BROKER_URL or "memory://", set_as_current=True)
 app.conf.update(
@@ -70,11 +71,8 @@ TRACED = ("request_id", "run_id", "batch")
 
 
 def _send_context(headers: dict[str, Any], **_: Any) -> None:
-    """Give the message what is bound to the log lines here, unless it says otherwise itself.
-
-    A process that was started for a request has the request's id in its environment.
-    """
-    bound = {"request_id": os.environ.get("REQUEST_ID"), **structlog.contextvars.get_contextvars()}
+    """Give the message what is bound to the log lines here, unless it says otherwise itself."""
+    bound = {"request_id": request_of_process() or None, **structlog.contextvars.get_contextvars()}
     for name in TRACED:
         if bound.get(name) is not None:
             headers.setdefault(name, bound[name])

@@ -60,6 +60,12 @@ class RequestLog:
 RECORD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
+def request_of_process() -> str:
+    """The id of the request that this process was started for, which `bookapi.processes.traced` has told it; or ""."""
+    given = os.environ.get("REQUEST_ID", "")
+    return given if REQUEST_ID.fullmatch(given) else ""
+
+
 class JSONLines(logging.Formatter):
     """A record as one line of JSON: event, what is bound to the context, level, logger, its facts, time, traceback.
 
@@ -69,8 +75,8 @@ class JSONLines(logging.Formatter):
 
     def __init__(self) -> None:
         super().__init__()
-        given = os.environ.get("REQUEST_ID", "")
-        self.given = {"request_id": given} if REQUEST_ID.fullmatch(given) else {}
+        given = request_of_process()
+        self.given = {"request_id": given} if given else {}
 
     def format(self, record: logging.LogRecord) -> str:
         line = {

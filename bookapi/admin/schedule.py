@@ -21,7 +21,7 @@ from django_celery_beat.models import (
 from unfold.contrib.filters.admin import ChoicesDropdownFilter, RelatedDropdownFilter
 from unfold.widgets import UnfoldAdminSelectWidget
 
-from bookapi.models import ScheduledRun
+from bookapi.models import Lease, ScheduledRun
 from bookapi.schedule import KNOWN, Misconfigured, in_words
 from bookapi.ticking import run_now
 from bookapi.timetable import line_of, rows
@@ -201,6 +201,7 @@ class ScheduledRunAdmin(ReadOnlyAdmin):
         ("started_at", admin.DateFieldListFilter),
     )
     sortable_by = ("started",)
+    search_fields = ("schedule__name", "task", "detail", "=requested_by")
     fields = (
         ("of_schedule", "task"),
         ("outcome_badge", "came_of_it"),
@@ -228,3 +229,12 @@ class ScheduledRunAdmin(ReadOnlyAdmin):
     @column("seconds")
     def took(self, entry: ScheduledRun) -> str:
         return f"{(entry.finished_at - entry.started_at).total_seconds():.1f}" if entry.finished_at else "-"
+
+
+@admin.register(Lease)
+class LeaseAdmin(ReadOnlyAdmin):
+    """Which of several schedulers is at work."""
+
+    list_display = ("name", "holder", "expires_at")
+    search_fields = ("name", "holder")
+    fields = list_display
