@@ -48,16 +48,18 @@ def ingest_published(key: UUID, run_id: int, records: Sequence[Read]) -> IngestC
     Raises:
         UnknownRun, ValueError: as `ingest` does.
     """
-    if PublishedBatch.objects.filter(pk=key, state=SETTLED).exists():
+    state = PublishedBatch.objects.filter(pk=key).values_list("state", flat=True).first()
+    if state == SETTLED:
         return IngestCounts()
     shop, visits = prepare(records, run_id)
-    register(run_id, key, records)  # known already, unless the database was restored from before
+    if state is None:  # the database was restored from before
+        register(run_id, key, records)
     with writing() as turn:
         batch = PublishedBatch.objects.get(pk=key)
         if batch.state == SETTLED:  # another worker was faster
             return IngestCounts()
         if batch.state == DEAD:  # delivered after all
-            _give_up(batch, -1)
+            _take_up(batch)
         counts = write(visits, run_id, shop, turn)
         if counts.duplicates:  # counted before, so they are not on their way
             CrawlRun.objects.filter(pk=run_id).update(published=F("published") - counts.duplicates)
@@ -80,7 +82,7 @@ def mark_dead(key: UUID) -> bool:
         if batch is None:
             return False
         PublishedBatch.objects.filter(pk=key).update(state=DEAD, settled_at=turn.at)
-        _give_up(batch, 1)
+        _count_dead(batch, batch.records)
         settle(batch.run_id)
     return True
 
@@ -94,11 +96,15 @@ def mark_pending(key: UUID) -> bool:
         PublishedBatch.objects.filter(pk=key).update(
             state=PENDING, settled_at=None, error="", published_at=timezone.now()
         )
-        _give_up(batch, -1)
-        CrawlRun.objects.filter(pk=batch.run_id).update(complete=False)
+        _take_up(batch)
     return True
 
 
-def _give_up(batch: PublishedBatch, sign: int) -> None:
-    n = sign * batch.records
+def _take_up(batch: PublishedBatch) -> None:
+    """It is dead no more. Its run is not complete until it is closed anew, with other sums."""
+    _count_dead(batch, -batch.records)
+    CrawlRun.objects.filter(pk=batch.run_id).update(complete=False)
+
+
+def _count_dead(batch: PublishedBatch, n: int) -> None:
     CrawlRun.objects.filter(pk=batch.run_id).update(dead=F("dead") + n, seen=F("seen") + n, heartbeat_at=timezone.now())

@@ -15,6 +15,7 @@ from catalog.ingest.closing import pending_records, settle
 from catalog.ingest.errors import NotResumable, RunUnderWay, UnknownRun
 from catalog.liveness import is_dead
 from catalog.models import CrawlRun
+from catalog.revision import writing
 
 logger = logging.getLogger(__name__)
 
@@ -42,9 +43,10 @@ def start_run(
     """
     close_dead_runs(shop)
     try:
-        with transaction.atomic():
-            if resume is not None:
+        if resume is not None:
+            with writing():  # a worker may be settling a batch of it, which moves the sums
                 return _reopen(resume, shop, kind)
+        with transaction.atomic():
             return CrawlRun.objects.create(
                 shop=shop, source=source, kind=kind, filters=filters or {}, requested_by=requested_by
             )

@@ -10,7 +10,8 @@ from uuid import UUID, uuid4
 
 import pytest
 import time_machine
-from django.db import DataError
+from django.db import DataError, connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from catalog.ingest import (
@@ -87,6 +88,14 @@ def test_batch_that_is_delivered_twice_is_counted_once(run: CrawlRun) -> None:
     assert (batch.state, batch.pages) == ("settled", [])
 
 
+def test_batch_takes_the_lock_of_the_catalogue_once(run: CrawlRun) -> None:
+    key, records = published(run, "a", "b")
+    with CaptureQueriesContext(connection) as queries:
+        ingest_published(key, run.pk, records)
+    reads = [q["sql"] for q in queries if "catalog_cataloguerevision" in q["sql"] and q["sql"].startswith("SELECT")]
+    assert len(reads) == 1
+
+
 def test_batch_that_was_never_written_down_is_when_it_arrives(run: CrawlRun) -> None:
     ingest_published(uuid4(), run.pk, [scraped("a")])
     run.refresh_from_db()
@@ -144,6 +153,17 @@ def test_dead_batch_counts_as_dead_once_and_as_what_it_became_when_it_comes_afte
     run.refresh_from_db()
     assert (run.seen, run.dead, run.created) == (2, 0, 2)
     assert not mark_dead(key)
+
+
+def test_run_that_was_complete_with_a_dead_batch_is_closed_anew_when_that_comes_after_all(run: CrawlRun) -> None:
+    good, bad = published(run, "a", "b"), published(run, "c")
+    ingest_published(good[0], run.pk, good[1])
+    mark_dead(bad[0])
+    assert finish_run(run.pk).complete
+    assert codes(run) == {"dead"}
+    ingest_published(bad[0], run.pk, bad[1])
+    assert codes(run) == set()
+    assert (run.complete, run.seen, run.dead) == (True, 3, 0)
 
 
 def test_dead_batch_can_be_pending_again(run: CrawlRun) -> None:
@@ -277,6 +297,18 @@ def test_run_that_goes_on_with_a_queue_counts_what_it_read_without_one(run: Craw
     key, records = published(run, "b", "c")
     ingest_published(key, run.pk, records)
     assert finish_run(run.pk).complete
+
+
+def test_run_that_goes_on_counts_what_is_in_the_queue_while_no_worker_can_move_it(run: CrawlRun, settings: Any) -> None:
+    published(run, "a")
+    finish_run(run.pk, state="interrupted")
+    settings.BROKER_URL = "amqp://127.0.0.1"
+    with CaptureQueriesContext(connection) as queries:
+        start_run("shop", "https://shop.example", resume=run.pk)
+    statements = [query["sql"] for query in queries]
+    locked = next(n for n, sql in enumerate(statements) if "catalog_cataloguerevision" in sql)
+    counted = next(n for n, sql in enumerate(statements) if "SUM(" in sql)
+    assert locked < counted
 
 
 def test_run_that_goes_on_without_a_queue_is_not_measured_by_it(run: CrawlRun) -> None:
