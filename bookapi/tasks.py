@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 SCHEDULE = "schedule"  # who requested what is due
 #: For Celery's own limit, which kills without a word: we end the job long before.
 BESIDE_THE_JOB_S = 300 + GRACE_S
-DATABASE_PAUSE_S = 5.0
+DATABASE_PAUSE_S = 20.0  # before a message goes back, which it may do five times
 EARLY: dict[str, Any] = {"acks_late": False, "reject_on_worker_lost": False}
 
 worker_shutting_down.connect(end_jobs)
@@ -48,7 +48,13 @@ def train(training: int) -> None:
 
 
 # --- The schedule -----------------------------------------------------------------------------------------------------
-@app.task(name="bookapi.tasks.perform", bind=True, time_limit=ticking.PERFORMING.total_seconds())  # type: ignore[untyped-decorator, unused-ignore]
+# One that takes too long is not tried again, which would keep its worker from all else: the next time comes by itself.
+@app.task(  # type: ignore[untyped-decorator, unused-ignore]
+    name="bookapi.tasks.perform",
+    bind=True,
+    time_limit=ticking.PERFORMING.total_seconds(),
+    acks_on_failure_or_timeout=True,
+)
 def perform(self: Task, scheduled_run: int) -> None:
     """What `bookapi.ticking` hands over: one run of a scheduled task."""
     again = bool((self.request.delivery_info or {}).get("redelivered"))

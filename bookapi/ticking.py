@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 #: Seconds between two looks at the rows, so that an edit counts soon.
 POLL_S = 5.0
 LEASE = "schedule"
-#: What was begun and has not ended after so long died with its worker.
+#: What was begun and has not ended after so long died with its worker; what was sent and not begun is sent again.
 PERFORMING = timedelta(minutes=15)
 #: What nobody took for so long is not wanted any more: its next time has come.
 WAITING = timedelta(days=1)
@@ -163,6 +163,8 @@ def _give_up(*, takes_over: bool) -> None:
     died_before = now if takes_over and not settings.BROKER_URL else now - PERFORMING
     begun = ScheduledRun.objects.filter(finished_at=None, taken_at__lt=died_before)
     begun.update(finished_at=now, outcome=ScheduledRun.Outcome.FAILED, detail="It was begun, and never ended.")
+    # The queue gives a message up when the database is away for as long as its deliveries last. Twice does no harm.
+    ScheduledRun.objects.filter(finished_at=None, taken_at=None, sent_at__lt=now - PERFORMING).update(sent_at=None)
     waiting = ScheduledRun.objects.filter(finished_at=None, taken_at=None, started_at__lt=now - WAITING)
     waiting.update(finished_at=now, outcome=ScheduledRun.Outcome.FAILED, detail="Nobody took it for a day.")
 

@@ -328,6 +328,23 @@ def test_a_broker_that_is_away_is_asked_again_until_it_takes_the_task(
     assert entry.detail == ""
 
 
+def test_what_was_sent_and_never_taken_is_sent_again(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    published: list[int] = []
+    settings.BROKER_URL = "amqp://nowhere"
+    monkeypatch.setattr(ticking, "publish", lambda _name, pk: published.append(pk))
+    entry = ticking.run_now(every(1, "days"), "oskar")
+    assert entry is not None
+    for minutes, times in ((10, 1), (16, 2), (20, 2), (32, 3)):  # its message died, while the database was away
+        with time_machine.travel(entry.started_at + timedelta(minutes=minutes)):
+            Scheduler().tick()
+        assert published == [entry.pk] * times
+        Lease.objects.all().delete()
+    ScheduledRun.objects.update(taken_at=entry.started_at + timedelta(minutes=32))
+    with time_machine.travel(entry.started_at + timedelta(minutes=46)):
+        Scheduler().tick()
+    assert len(published) == 3
+
+
 def test_a_message_that_comes_twice_is_performed_once_and_again_only_after_a_workers_death(called: list[str]) -> None:
     entry = ticking._claim(every(1, "days"), due_at=NOON)
     assert entry is not None
