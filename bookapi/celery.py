@@ -33,6 +33,7 @@ app.conf.update(
     task_routes={
         "catalog.tasks.ingest_batch": {"queue": queues.INGEST.name, "routing_key": "ingest"},
         "bookapi.tasks.crawl": {"queue": queues.CRAWLS.name, "routing_key": "crawls"},
+        "bookapi.tasks.drain": {"queue": queues.CRAWLS.name, "routing_key": "crawls"},  # whose host has the spool
         "bookapi.tasks.train": {"queue": queues.TRAININGS.name, "routing_key": "trainings"},
     },
     # --- Published means: written to the disks of the broker ---

@@ -27,6 +27,8 @@ logger = logging.getLogger(__name__)
 
 #: The warning of a run that no worker has taken yet.
 WAITING = "waiting"
+#: Seconds that emptying a spool may take; what is left stays in it.
+DRAIN_S = 900.0
 
 
 class CannotStart(Exception):
@@ -106,6 +108,13 @@ def _take(run_id: int) -> bool:
     return bool(waiting.update(warnings=[], heartbeat_at=timezone.now()))
 
 
+def drain() -> None:
+    """A worker's job: what the spool of this host holds goes to the broker, as far as that takes it."""
+    ended = run_job("drain", [sys.executable, "-m", "scrapy", "drain"], _logs() / "drain.log", DRAIN_S)
+    if ended.code:
+        logger.warning("spool is not empty", extra={"exit_code": ended.code, "reason": ended.why})
+
+
 def command(run: CrawlRun) -> list[str]:
     """The arguments of the crawl's process: never a shell, and nothing but the run's own filters."""
     arguments = [sys.executable, "-m", "scrapy", "crawl", "books", "-a", f"run={run.pk}"]
@@ -120,7 +129,11 @@ def resume_command(run: CrawlRun) -> list[str]:
 
 
 def log_file(run: CrawlRun) -> Path:
-    return Path(settings.VAR_DIR) / "crawls" / f"run-{run.pk}.log"
+    return _logs() / f"run-{run.pk}.log"
+
+
+def _logs() -> Path:
+    return Path(settings.VAR_DIR) / "crawls"
 
 
 def close(run_id: int, ended: Ended) -> None:

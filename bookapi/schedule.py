@@ -30,7 +30,7 @@ class Known:
 KNOWN = {
     START_CRAWL: Known("Read the configured shop"),
     START_TRAINING: Known("Train the recommender, and serve the new model if it is good enough"),
-    "bookapi.tasks.resume_interrupted": Known("Close what died; resume an interrupted scheduled crawl, once"),
+    "bookapi.tasks.resume_interrupted": Known("Close what died; resume a scheduled crawl, once; empty spools"),
     "bookapi.tasks.prune": Known("Delete what need not be kept any longer"),
     "catalog.tasks.settle_runs": Known("End the runs whose batches have all arrived", needs_broker=True),
     "catalog.tasks.collect_dead_letters": Known("Collect what the queue has given up", needs_broker=True),

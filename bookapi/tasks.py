@@ -47,6 +47,11 @@ def train(training: int) -> None:
     trainings.perform(training)
 
 
+@app.task(name="bookapi.tasks.drain", time_limit=crawls.DRAIN_S + BESIDE_THE_JOB_S, **EARLY)  # type: ignore[untyped-decorator, unused-ignore]
+def drain() -> None:
+    crawls.drain()
+
+
 # --- The schedule -----------------------------------------------------------------------------------------------------
 # One that takes too long is not tried again, which would keep its worker from all else: the next time comes by itself.
 @app.task(  # type: ignore[untyped-decorator, unused-ignore]
@@ -87,6 +92,7 @@ def start_training() -> Outcome:
 @app.task(name="bookapi.tasks.resume_interrupted")  # type: ignore[untyped-decorator, unused-ignore]
 def resume_interrupted() -> Outcome:
     resumed = upkeep.resume_interrupted()
+    upkeep.drain_spools()
     if not resumed:
         return Outcome()
     return Outcome("".join(f"Run {run.pk} goes on. " for run in resumed).rstrip(), crawl=resumed[0].pk)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import timedelta
 
 from django.conf import settings
@@ -12,7 +13,7 @@ from django_celery_beat.models import PeriodicTask
 from bookapi import queues
 from bookapi.crawls import WAITING, CannotStart, resume_crawl
 from bookapi.models import ScheduledRun
-from bookapi.publishing import waiting_in
+from bookapi.publishing import NotPublished, publish, waiting_in
 from bookapi.schedule import START_CRAWL
 from catalog.ingest import close_dead_runs
 from catalog.models import CrawlRun
@@ -23,6 +24,8 @@ from recommender.registry import close_dead_trainings
 KEPT = 200
 #: A crawl that was interrupted earlier is not resumed: its shop is another one by now.
 RESUMABLE = timedelta(days=1)
+#: A run that waits for the queue, and has not moved for so long, may wait for a spool.
+STILL = timedelta(minutes=2)
 LOST = {"code": "not_started", "detail": "No worker took it, and its message is not in the queue any more."}
 
 
@@ -83,6 +86,19 @@ def resume_interrupted() -> list[CrawlRun]:
             raise
         resumed.append(run)
     return resumed
+
+
+def drain_spools() -> None:
+    """Ask the host of the crawls for what its spool holds, while a run that has read its shop waits in vain.
+
+    A crawl empties the spool before anything else; but none of this shop can begin while the run waits.
+    """
+    silent = CrawlRun.objects.filter(state=CrawlRun.State.SETTLING, heartbeat_at__lt=timezone.now() - STILL)
+    if not settings.BROKER_URL or not silent.exists() or CrawlRun.objects.running().exists():
+        return
+    if waiting_in(queues.CRAWLS) == 0:
+        with suppress(NotPublished):  # the broker is away, so the next call tries again
+            publish("bookapi.tasks.drain")
 
 
 # --- Old --------------------------------------------------------------------------------------------------------------

@@ -230,5 +230,35 @@ def test_a_run_that_nobody_took_waits_as_long_as_its_message(
         tasks.crawl(waiting_run.pk)
 
 
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("state", "minutes", "messages", "asked"),
+    [
+        ("settling", 3, 0, True),
+        ("settling", 1, 0, False),  # somebody brings its books
+        ("settling", 3, 1, False),  # a message is on its way
+        ("settling", 3, None, False),  # the broker is away
+        ("running", 3, 0, False),  # its spider empties the spool
+        ("interrupted", 3, 0, False),  # nobody waits, and the next crawl empties it
+    ],
+)
+def test_a_spool_is_emptied_while_a_run_waits_in_vain(  # noqa: PLR0917 - cases and fixtures
+    state: str,
+    minutes: int,
+    messages: int | None,
+    asked: bool,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    published: list[str] = []
+    settings.BROKER_URL = "amqp://nowhere"
+    monkeypatch.setattr(upkeep, "waiting_in", lambda _queue: messages)
+    monkeypatch.setattr(upkeep, "publish", published.append)
+    start_run("shop", "https://shop.example")
+    CrawlRun.objects.update(state=state, heartbeat_at=datetime.now(UTC) - timedelta(minutes=minutes))
+    upkeep.drain_spools()
+    assert published == ["bookapi.tasks.drain"] * asked
+
+
 def _never(*_: Any) -> Ended:
     raise AssertionError("It was run.")
