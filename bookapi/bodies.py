@@ -20,6 +20,8 @@ Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 READ_AT_ONCE = BLOCKING_THREADS // 2
 #: A body that is on its way is read in microseconds. Who waits this long for a place waits for senders that are slow.
 PATIENCE_S = 0.1
+#: Nobody looks at their bodies, so nobody waits for them.
+BODILESS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 class Bodies:
@@ -34,6 +36,8 @@ class Bodies:
         self._places = BoundedSemaphore(at_once)
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        if environ["REQUEST_METHOD"].upper() in BODILESS:
+            return self.application(environ | {"CONTENT_LENGTH": "", "wsgi.input": io.BytesIO()}, start_response)
         length = environ.get("CONTENT_LENGTH")
         chunked = "HTTP_TRANSFER_ENCODING" in environ and not length
         if chunked or (length and length != "0"):

@@ -89,6 +89,18 @@ def test_a_request_without_a_body_reads_none() -> None:
     assert not silent.asked.is_set()
 
 
+@pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS", "get"])
+def test_nobody_waits_for_the_body_of_a_read(method: str) -> None:
+    """Anybody could have held the places with reads that need no token, and nobody could have written anything."""
+    slow = Network(b"never asked for")
+
+    for length in ({"CONTENT_LENGTH": "5"}, {"HTTP_TRANSFER_ENCODING": "chunked"}):
+        _status, headers, body = post(Bodies(echo, LIMIT), slow, REQUEST_METHOD=method, **length)
+        assert (headers["Length"], body) == ("", b"")
+
+    assert not slow.asked.is_set()
+
+
 @pytest.mark.django_db  # the application looks after its connections at the start of a request
 def test_the_api_understands_a_chunked_body() -> None:
     body = Network(b'{"token"', b': "no token"', b"}")

@@ -66,6 +66,7 @@ def test_an_account_may_ask_as_often_as_its_limit_says_and_another_one_too(
         # Whoever is refused for the number of requests is told how to need fewer.
         assert "page_size=all" in body["detail"]
         assert "format=parquet" in body["detail"]
+        assert "arrow" not in body["detail"]  # which lists of books are not offered in
 
 
 def test_what_comes_without_an_account_shares_the_limit_of_its_address(limited: Another, token: str) -> None:

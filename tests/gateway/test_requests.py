@@ -49,6 +49,10 @@ CLAIMED = {
     "Remote-User": "admin",
     "X-Gateway-Verified": "yes",
     "Upgrade": "h2c",
+    # To a WSGI application these are the same names.
+    "X_Forwarded_For": "198.51.100.7",
+    "X_Forwarded_Proto": "https",
+    "X_Request_ID": "theirs",
 }
 
 
@@ -112,6 +116,15 @@ def test_what_is_internal_is_nowhere(front: Door, token: str, path: str) -> None
     assert front.line_of(request_id)["server"] == "<NOSRV>"
 
 
+@pytest.mark.parametrize("method", ["post", "Post", "get"])
+def test_a_method_that_could_be_read_in_two_ways_is_refused(front: Door, method: str) -> None:
+    """Django takes "post" for POST, and the limit of attempts to log in did not."""
+    with closing(http.client.HTTPConnection("127.0.0.1", front.gateway.port, timeout=20)) as connection:
+        connection.request(method, "/api/v1/login", b"{}")
+        answer = connection.getresponse()
+        assert (answer.status, json.loads(answer.read())["title"]) == (400, "Bad Request")
+
+
 def test_names_in_other_letters_are_paths_like_others(front: Door, token: str) -> None:
     answer = front.ask("/api/v1/categories/po%C3%A9sie%20fran%C3%A7aise", token)
     assert (answer.status_code, answer.headers["Content-Type"]) == (404, "application/problem+json")
@@ -157,6 +170,16 @@ def test_a_whole_set_arrives_as_it_is_made(front: Door, token: str) -> None:
     assert len(answer.json()["results"]) == answer.json()["count"] == BOOKS
     export = front.ask("/api/v1/books?format=ndjson", token, headers={"Accept-Encoding": "identity"})
     assert len(export.content.splitlines()) == BOOKS
+
+
+@pytest.mark.parametrize("path", ["/api/v1/login", "/api/v1/auth/refresh", "/admin/login/", "/api/v1/docs"])
+@pytest.mark.parametrize("length", ["Content-Length: 60000\r\n\r\n", "Transfer-Encoding: chunked\r\n\r\nea60\r\n"])
+def test_a_long_body_without_an_account_reaches_no_thread_of_the_api(front: Door, path: str, length: str) -> None:
+    """Four that never ended, from one client, kept everybody from logging in."""
+    for head in ("", f"X-Long: {'x' * 7000}\r\n"):
+        with closing(socket.create_connection(("127.0.0.1", front.gateway.port), timeout=20)) as client:
+            client.sendall(f"POST {path} HTTP/1.1\r\nHost: x\r\n{head}{length}{' ' * 17_000}".encode())
+            assert client.recv(100).startswith(b"HTTP/1.1 413")
 
 
 # --- What is tried again ----------------------------------------------------------------------------------------------
