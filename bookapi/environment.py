@@ -11,6 +11,8 @@ from urllib.parse import urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 
+ESCAPES = "In a password, /, ?, #, [, ], @ and % are written as %2F, %3F, %23, %5B, %5D, %40 and %25."
+
 
 def text(name: str, default: str = "") -> str:
     """The variable NAME, or the contents of the file that NAME_FILE names (container secrets)."""
@@ -78,10 +80,14 @@ def web_address(name: str, default: str = "") -> str:
 
 
 def address(name: str, schemes: Collection[str]) -> str:
-    """The address of a service, or nothing. The message does not repeat it: it may hold a password."""
+    """The address of a service, or nothing. No message repeats any of it: it may hold a password."""
     value = text(name)
     if value:
-        parts = urlsplit(value)
+        try:
+            parts = urlsplit(value)
+            _ = parts.port
+        except ValueError:  # which quotes the first half of a password that holds a "/"
+            raise ImproperlyConfigured(f"{name} is no address. {ESCAPES}") from None
         if parts.scheme not in schemes or not parts.hostname:
             known = " or ".join(f"{scheme}://" for scheme in sorted(schemes))
             raise ImproperlyConfigured(f"{name} must be an address that begins with {known}.")

@@ -102,6 +102,7 @@ SQLITE_OPTIONS: dict[str, Any] = {
     "timeout": 30,
     "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA cache_size=-65536;",
 }
+NO_SUCH_DATABASE = "DATABASE_URL must begin with sqlite:/// or postgres://"
 
 
 def _database() -> dict[str, Any]:
@@ -126,7 +127,7 @@ def _database() -> dict[str, Any]:
             "CONN_MAX_AGE": 600,
             "CONN_HEALTH_CHECKS": True,
         }
-    raise ImproperlyConfigured("DATABASE_URL must begin with sqlite:/// or postgres://")
+    raise ImproperlyConfigured(NO_SUCH_DATABASE)
 
 
 def _database_address() -> dict[str, Any]:
@@ -135,10 +136,14 @@ def _database_address() -> dict[str, Any]:
     if not url:
         # Not written as an address: a folder's name may hold a "#" or a "%".
         return {"ENGINE": "django.db.backends.sqlite3", "NAME": str(VAR_DIR / "catalogue.sqlite3")}
+    # The words of others quote the address, which holds a password: a warning where they do not know its scheme, an
+    # error where a "/" ends the password, which makes its first half the port.
+    if url.partition(":")[0] not in environ.Env.DB_SCHEMES:
+        raise ImproperlyConfigured(NO_SUCH_DATABASE)
     try:
         config = dict(environ.Env.db_url_config(url))
-    except ValueError as error:  # the message does not repeat the address, which holds a password
-        raise ImproperlyConfigured(f"DATABASE_URL is no address: {error}.") from None
+    except ValueError:
+        raise ImproperlyConfigured(f"DATABASE_URL is no address. {env.ESCAPES}") from None
     if config.get("NAME") in {"", ":memory:"}:
         raise ImproperlyConfigured("DATABASE_URL names no database: postgres://user:password@host:5432/NAME")
     return config
