@@ -29,6 +29,9 @@ logger = logging.getLogger(__name__)
 CONFIRM_S = 10
 #: Seconds before a batch is offered again to a broker that did not take it; each time twice as many.
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 15.0
+#: Bytes of a batch, unless a single record has more. A broker that is handed 128 MB refuses them for ever, and whatever
+#: waits behind them; 250 pages of a shop that means ill can be that long.
+BATCH_BYTES = 8 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +102,20 @@ class Spool:
             yield SpooledBatch(path)
 
 
+def in_parts(records: Sequence[Read]) -> list[list[Read]]:
+    """The records in their order, in lists of `BATCH_BYTES` at most."""
+    parts: list[list[Read]] = []
+    room = 0
+    for record in records:
+        size = len(json.dumps(record.to_json()))
+        if not parts or size > room:
+            parts.append([])
+            room = BATCH_BYTES
+        parts[-1].append(record)
+        room -= size
+    return parts
+
+
 def _sync_folder(folder: Path) -> None:
     """A new name in it survives a power cut."""
     descriptor = os.open(folder, os.O_RDONLY)
@@ -141,10 +158,11 @@ class Outbox:
             self._add(batch)
 
     async def take(self, run_id: int, records: Sequence[Read]) -> None:
-        """The batch is safe when this returns. Raises OSError, DatabaseError."""
-        batch = await asyncio.to_thread(self.spool.put, run_id, records)
-        await self.catalogue.call(register, run_id, batch.key, records)
-        self._add(batch)
+        """The records are safe when this returns: a batch, or several of long ones. Raises OSError, DatabaseError."""
+        for part in await asyncio.to_thread(in_parts, records):
+            batch = await asyncio.to_thread(self.spool.put, run_id, part)
+            await self.catalogue.call(register, run_id, batch.key, part)
+            self._add(batch)
 
     def _add(self, batch: SpooledBatch) -> None:
         self.waiting.append(batch)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from enum import StrEnum
 
 from bookapi.processes import Child
-from deploy.programs import NotInstalled, NotStarted, Program, end_of
+from deploy.programs import NotStarted, Program, end_of
 
 #: Seconds between two looks at the processes.
 LOOK_S = 0.1
@@ -76,7 +76,7 @@ class Kept:
         try:
             self.program = self.make()
             self.process = self.program.start()
-        except (OSError, NotInstalled, NotStarted) as error:
+        except Exception as error:  # whatever it is: the others live as long as this thread does
             self._wait(say, f"{self.name} cannot be started: {error}")
         else:
             self._enter(State.STARTING)
@@ -190,4 +190,10 @@ class Supervisor:
         while not self._over.wait(LOOK_S):
             for kept in self.all():
                 with self._lock:
-                    kept.tend(self.say)
+                    self._tend_one(kept)
+
+    def _tend_one(self, kept: Kept) -> None:
+        try:
+            kept.tend(self.say)
+        except Exception as error:  # the thread lives, and looks again
+            self.say(f"{kept.name} cannot be looked after: {error}")

@@ -12,8 +12,9 @@ from asgiref.sync import async_to_sync
 from catalog.ingest import CrawlRun, start_run
 from catalog.models import PublishedBatch
 from catalog.records import RevisitedBook, ScrapedBook, read_from_json
+from crawler import spool as spool_module
 from crawler.catalogue import Catalogue
-from crawler.spool import Outbox, Spool
+from crawler.spool import Outbox, Spool, in_parts
 from tests.catalog.crawled import START, scraped
 
 
@@ -50,6 +51,15 @@ def test_batch_comes_off_the_disk_as_it_was_put_there(spool: Spool) -> None:
     (found,) = spool
     assert (found, found.run_id, found.key) == (put, 7, put.key)
     assert [read_from_json(record) for record in found.records()] == records
+
+
+def test_long_records_are_spread_over_batches_that_a_broker_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spool_module, "BATCH_BYTES", 10_000)
+    sizes = [100, 4000, 4000, 4000, 50_000, 100, 100]
+    records = [scraped(str(number), description="x" * size) for number, size in enumerate(sizes)]
+    parts = in_parts(records)
+    assert [[int(record.upc) for record in part] for part in parts] == [[0, 1, 2], [3], [4], [5, 6]]
+    assert in_parts([]) == []
 
 
 def test_file_that_a_killed_spider_had_not_finished_is_no_batch(spool: Spool) -> None:

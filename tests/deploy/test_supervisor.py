@@ -68,6 +68,41 @@ def test_process_that_keeps_failing_is_waited_for_longer_and_longer(
     assert [line.rpartition(" in ")[2] for line in said[:3]] == ["0.5 s.", "1 s.", "2 s."]
 
 
+def test_what_goes_wrong_with_one_process_ends_no_other(
+    supervisor: Supervisor, said: list[str], tmp_path: Path
+) -> None:
+    sound, broken = kept(tmp_path), kept(tmp_path, name="two")
+    looks = iter([True])
+
+    def make(make: Callable[[], Program] = broken.make) -> Program:
+        if next(looks, False):
+            raise ValueError("a file says nonsense")
+        return make()
+
+    broken.make = make
+    supervisor.add(sound)
+    supervisor.add(broken)
+    supervisor.wait()
+    assert said == ["two cannot be started: a file says nonsense; starting it again in 0.5 s."]
+    assert sound.pid is not None
+
+
+def test_process_that_cannot_be_asked_ends_no_other(supervisor: Supervisor, said: list[str], tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    asked = iter([ValueError("no answer is that long")])
+
+    def is_ready() -> bool:
+        for error in asked:
+            raise error
+        return log.stat().st_size > 0
+
+    one = Kept("one", "kind", lambda: Program("one", FOREVER, tmp_path, log, is_ready))
+    supervisor.add(one)
+    supervisor.wait()
+    assert said == ["one cannot be looked after: no answer is that long"]
+    assert one.restarts == 0
+
+
 def test_process_that_was_ended_stays_so(supervisor: Supervisor, tmp_path: Path) -> None:
     one, two = kept(tmp_path), kept(tmp_path, name="two")
     supervisor.add(one)
