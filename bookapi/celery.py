@@ -45,6 +45,7 @@ app.conf.update(
         "read_timeout": 15,
         "write_timeout": 15,
     },
+    broker_use_ssl=settings.BROKER_TLS,
     broker_heartbeat=10,
     broker_connection_retry_on_startup=True,
     broker_connection_max_retries=None,

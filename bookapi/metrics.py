@@ -178,7 +178,8 @@ def depths() -> Iterator[Metric]:
     ready = GaugeMetricFamily("bookapi_queue_messages", "Messages that wait in the broker.", labels=["queue"])
     readers = GaugeMetricFamily("bookapi_queue_consumers", "Workers that read it.", labels=["queue"])
     timeouts = {"read_timeout": BROKER_S, "write_timeout": BROKER_S}
-    with Connection(settings.BROKER_URL, connect_timeout=BROKER_S, transport_options=timeouts) as link:
+    tls = settings.BROKER_TLS
+    with Connection(settings.BROKER_URL, ssl=tls, connect_timeout=BROKER_S, transport_options=timeouts) as link:
         for queue in (*queues.WORK, queues.DEAD, queues.UNROUTED):
             # Passive: it asks, and makes nothing. A channel of its own, because the answer "no such queue" ends it.
             with suppress(link.channel_errors), link.channel() as channel:

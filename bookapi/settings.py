@@ -154,6 +154,8 @@ DATABASES = {"default": _database()}
 # --- Scale-out --------------------------------------------------------------------------------------------------------
 # All of it is off by default: without a broker a crawl calls ingest itself. See docs/adr/0013.
 BROKER_URL = env.address("BROKER_URL", {"amqp", "amqps"})  # of RabbitMQ
+# The client checks who signed a certificate, but not for whom, unless it is told a name. None: the address's own.
+BROKER_TLS = {"server_hostname": None} if BROKER_URL.startswith("amqps:") else False
 CACHE_URL = env.address("CACHE_URL", {"redis", "rediss"})  # of Redis: rate limits that count over all replicas
 SPOOL_DIR = Path(env.text("SPOOL_DIR") or VAR_DIR / "spool")  # of batches that the broker has not confirmed yet
 # What was published and has not arrived for so long is not waited for: its run ends, and is not complete.
