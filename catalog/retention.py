@@ -78,7 +78,9 @@ def _closed_runs(before: datetime) -> QuerySet[CrawlRun]:
     An interrupted run can be resumed at any time, and then asks what it has seen; it keeps everything. So does one
     with dead letters that somebody may replay, after which it is closed anew.
     """
-    open_batches = PublishedBatch.objects.filter(run=OuterRef("pk")).exclude(state=PublishedBatch.State.SETTLED)
+    letters = DeadLetter.objects.filter(batch=OuterRef("pk"), state=DeadLetter.State.OPEN)
+    may_come = Q(state=PublishedBatch.State.PENDING) | Q(Exists(letters), state=PublishedBatch.State.DEAD)
+    open_batches = PublishedBatch.objects.filter(may_come, run=OuterRef("pk"))
     finished = CrawlRun.objects.filter(state=CrawlRun.State.FINISHED, finished_at__lt=before)
     return finished.exclude(Exists(open_batches)).order_by("pk")
 
@@ -97,7 +99,7 @@ def _sightings(before: datetime) -> Iterator[QuerySet[Any]]:
 def _batches(before: datetime) -> Iterator[QuerySet[Any]]:
     """Settled batches of closed runs. One that is delivered once more after all that time finds its books newer."""
     letters = DeadLetter.objects.filter(batch=OuterRef("pk"), state=DeadLetter.State.OPEN)
-    settled = PublishedBatch.objects.filter(run__in=_closed_runs(before).order_by())
+    settled = PublishedBatch.objects.filter(run__in=_closed_runs(before).order_by(), state=PublishedBatch.State.SETTLED)
     yield settled.exclude(Exists(letters))
 
 

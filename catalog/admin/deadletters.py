@@ -27,6 +27,7 @@ from catalog.admin.common import (
     time_column,
 )
 from catalog.admin.filters import ChoiceFilter
+from catalog.ingest.published import mark_dead
 from catalog.ingest.raw import restored
 from catalog.models import DeadLetter, PublishedBatch
 
@@ -179,6 +180,19 @@ class PublishedBatchAdmin(ReadOnlyAdmin):
     sortable_by = ()
     ordering = ("-published_at", "key")
     fields = ("key", "condition", "of_run", "records", "published_at", "settled_at", "error")
+
+    actions = ("give_up",)
+
+    def has_settle_permission(self, request: HttpRequest) -> bool:
+        """Whether this person decides what becomes of batches, as of dead letters."""
+        return bool(request.user.has_perm("catalog.settle_deadletter"))
+
+    @admin.action(description="Give up: its spool or message is lost", permissions=["settle"])
+    def give_up(self, request: HttpRequest, batches: QuerySet[PublishedBatch]) -> None:
+        """Their records are dead in the sums of their runs; those that come after all are what they become."""
+        given_up = [batch for batch in batches if mark_dead(batch.pk)]
+        log(request, given_up, "given up")
+        self.message_user(request, f"{counted(len(given_up), 'batch was', 'batches were')} given up.", messages.SUCCESS)
 
     published = time_column("published_at")
     settled = time_column("settled_at")

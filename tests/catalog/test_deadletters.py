@@ -16,8 +16,9 @@ from parsel import Selector
 from bookapi.accounts import create_account
 from bookapi.serving import free_port
 from catalog.deadletters import SHOWN_MAX, readable
-from catalog.ingest import start_run
+from catalog.ingest import ingest_published, register, start_run
 from catalog.models import DeadLetter, PublishedBatch
+from tests.catalog.crawled import scraped
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("_no_broker")]
 
@@ -176,6 +177,22 @@ def test_batches_are_listed_with_their_state(operator: Client) -> None:
     assert "&lt;i&gt;oh" in page
     assert operator.get(f"/admin/catalog/publishedbatch/{batch.key}/change/").status_code == 200
     assert operator.get("/admin/catalog/publishedbatch/x/change/").status_code < 500
+
+
+def test_batches_that_will_never_come_are_given_up_by_operators(operator: Client) -> None:
+    run = start_run("shop", "https://shop.example")
+    pending, settled = uuid4(), uuid4()
+    register(run.pk, pending, [scraped("a")])
+    register(run.pk, settled, [scraped("b")])
+    ingest_published(settled, run.pk, [scraped("b")])
+    chosen = {"action": "give_up", "_selected_action": [str(pending), str(settled)], "index": 0}
+    path = "/admin/catalog/publishedbatch/"
+    client_of("curator").post(path, chosen)
+    assert not PublishedBatch.objects.filter(state="dead").exists()
+    assert "1 batch was given up" in operator.post(path, chosen, follow=True).content.decode()
+    assert PublishedBatch.objects.get(state="dead").pk == pending
+    run.refresh_from_db()
+    assert (run.published, run.seen, run.dead) == (2, 2, 1)
 
 
 # --- The command ------------------------------------------------------------------------------------------------------

@@ -92,13 +92,28 @@ def test_a_run_whose_letters_may_be_replayed_keeps_everything() -> None:
     arrived, dead = published(run, "a"), published(run, "b")
     ingest_published(arrived.pk, run.pk, [scraped("a")])
     mark_dead(dead.pk)
+    letter("open", batch=dead)
     finish_run(run.pk)
     crawl(scraped("a", 1))
     gone = prune(now=LATER)
     assert (gone["sightings"], gone["published batches"]) == (0, 0)
     ingest_published(dead.pk, run.pk, [scraped("b")])
+    DeadLetter.objects.update(state="replayed")
     gone = prune(now=LATER)
     assert (gone["sightings"], gone["published batches"]) == (1, 2)
+
+
+def test_a_run_whose_letters_were_dropped_keeps_its_dead_batch_alone() -> None:
+    run = start_run("shop", "https://shop.example")
+    arrived, dead = published(run, "a"), published(run, "b")
+    ingest_published(arrived.pk, run.pk, [scraped("a")])
+    mark_dead(dead.pk)
+    letter("dropped", batch=dead)
+    finish_run(run.pk)
+    crawl(scraped("a", 1))
+    gone = prune(now=LATER)
+    assert (gone["sightings"], gone["published batches"]) == (1, 1)
+    assert PublishedBatch.objects.get() == dead
 
 
 def test_a_batch_that_is_delivered_again_after_all_is_no_change() -> None:
