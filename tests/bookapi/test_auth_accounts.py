@@ -215,6 +215,7 @@ def test_operators_may_do_what_curators_may_and_more() -> None:
         return set(Permission.objects.filter(group__name=group).values_list("codename", flat=True))
 
     more = {"start_crawl", "promote_modelversion", "delete_interaction", "view_user", "view_scheduledrun"}
+    more.add("settle_deadletter")
     more |= {f"{action}_periodictask" for action in ("add", "change", "delete", "view")}
     more |= {f"{action}_{when}schedule" for action in ("add", "change", "view") for when in ("interval", "crontab")}
     assert names(OPERATORS) == names(CURATORS) | more
