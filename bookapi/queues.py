@@ -11,8 +11,9 @@ from kombu import Connection, Exchange, Queue
 VERSION = "v1"
 #: Deliveries of a message after which it is taken for the reason why its workers die. RabbitMQ counts from 0.
 DELIVERIES_MAX = 5
-#: Messages that wait at most; then the broker refuses, and the publisher's spool takes over.
-WAITING_MAX = 100_000
+#: Messages of a queue that wait at most, and their bytes; then the broker refuses, and the publisher's spool takes over.
+#: A batch of 250 books has some 400 kB: five thousand of them fill a queue, and the disk of the broker has to hold them.
+WAITING_MAX, WAITING_BYTES = 100_000, 2 * 1024**3
 
 
 def _name(kind: str) -> str:
@@ -45,6 +46,7 @@ def _work(kind: str) -> Queue:
             "x-queue-type": "quorum",
             "x-delivery-limit": DELIVERIES_MAX,
             "x-max-length": WAITING_MAX,
+            "x-max-length-bytes": WAITING_BYTES,
             "x-overflow": "reject-publish",
             "x-dead-letter-exchange": DEAD.exchange.name,
             "x-dead-letter-routing-key": "dead",
