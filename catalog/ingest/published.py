@@ -50,6 +50,7 @@ def ingest_published(key: UUID, run_id: int, records: Sequence[Read]) -> IngestC
     """
     state = PublishedBatch.objects.filter(pk=key).values_list("state", flat=True).first()
     if state == SETTLED:
+        settle(run_id)  # whoever wrote it may have died before
         return IngestCounts()
     shop, visits = prepare(records, run_id)
     if state is None:  # the database was restored from before

@@ -240,6 +240,23 @@ def test_run_that_has_not_moved_for_too_long_ends_without_being_complete(run: Cr
     assert (run.complete, run.warnings) == (True, [])
 
 
+def test_late_batch_whose_worker_died_before_it_closed_the_run_closes_it_when_it_is_delivered_again(
+    run: CrawlRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key, records = published(run, "a", "b", "c")
+    finish_run(run.pk)
+    with time_machine.travel(timezone.now() + timedelta(hours=2)):
+        settle(run.pk)
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "settle", lambda _run: None)
+        ingest_published(key, run.pk, records)
+    run.refresh_from_db()
+    assert (run.seen, run.complete) == (3, False)
+    assert ingest_published(key, run.pk, records) == IngestCounts()
+    run.refresh_from_db()
+    assert (run.seen, run.complete, run.warnings) == (3, True, [])
+
+
 def test_late_run_delists_unless_a_newer_one_knows_better() -> None:
     crawled("gone")
     for newer in (True, False):
