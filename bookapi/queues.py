@@ -11,8 +11,8 @@ from kombu import Connection, Exchange, Queue
 VERSION = "v1"
 #: Deliveries of a message after which it is taken for the reason why its workers die. RabbitMQ counts from 0.
 DELIVERIES_MAX = 5
-#: Messages of a queue that wait at most, and their bytes; then the broker refuses, and the publisher's spool takes over.
-#: A batch of 250 books has some 400 kB: five thousand of them fill a queue, and the disk of the broker has to hold them.
+#: Messages of a queue that wait at most, and their bytes; then the broker refuses, and the spool of the publisher takes
+#: over. A batch of 250 books has some 400 kB: five thousand fill a queue, and the disk of the broker has to hold them.
 WAITING_MAX, WAITING_BYTES = 100_000, 2 * 1024**3
 
 
