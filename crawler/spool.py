@@ -13,6 +13,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,8 @@ class SpooledBatch:
 
     def set_aside(self) -> None:
         """Keep it under a name that is not published: it cannot be, and a person has to look."""
-        self.path.replace(self.path.with_suffix(".unusable"))
+        with suppress(FileNotFoundError):  # another process has done it
+            self.path.replace(self.path.with_suffix(".unusable"))
 
 
 class Spool:

@@ -90,3 +90,4 @@ def test_batch_of_a_run_that_is_gone_is_kept_aside(spool: Spool, run: CrawlRun) 
     run.delete()
     assert not take_over(spool.folder)
     assert batch.path.with_suffix(".unusable").exists()
+    batch.set_aside()  # another process had found it too
