@@ -356,6 +356,12 @@ def test_a_message_that_comes_twice_is_performed_once_and_again_only_after_a_wor
     assert called == [PRUNE]
 
 
+def test_a_task_that_takes_too_long_is_not_delivered_again_and_one_whose_worker_died_is() -> None:
+    assert tasks.perform.acks_on_timeout
+    assert tasks.perform.acks_late
+    assert tasks.perform.reject_on_worker_lost
+
+
 # --- Crawls that the schedule starts ----------------------------------------------------------------------------------
 def test_a_crawl_that_is_under_way_is_no_failure() -> None:
     run = start_run(django_settings.SHOP_NAME, "https://example.org")
