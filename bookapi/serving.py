@@ -11,7 +11,8 @@ from django.conf import settings
 
 #: Requests at work in one process at once. They share one running thread, so a request costs the same with 1 or 16;
 #: but beside four readers of the whole set, the median of a page of 20 was 263 ms with 1, 40 with 8 and 52 with 16.
-BLOCKING_THREADS = 8
+#: Half of them for bodies, less than half for streams: see bookapi/bodies.py and bookapi/streams.py.
+BLOCKING_THREADS = 10
 #: Requests accepted beyond those; the rest wait in the kernel's queue, where they cost nothing.
 BACKPRESSURE = 64
 
