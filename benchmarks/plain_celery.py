@@ -19,7 +19,8 @@ from typing import Any
 from celery import Celery
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "bookapi.settings")
-app = Celery("plain", broker=os.environ.get("BROKER_URL", ""))
+# Not as the current one, which the product's own tasks are sent through.
+app = Celery("plain", broker=os.environ.get("BROKER_URL", ""), set_as_current=False)
 
 BATCH = 50  # books a message
 
