@@ -28,7 +28,6 @@ from catalog.admin.common import (
     time_column,
 )
 from catalog.admin.history import LongListAdmin
-from recommender import promotion
 from recommender.interactions import erase
 from recommender.models import Interaction, ModelVersion, Pin
 
@@ -111,10 +110,14 @@ class ModelVersionAdmin(ReadOnlyAdmin):
 
     @admin.action(description="Promote: serve this one", permissions=["promote"])
     def promote(self, request: HttpRequest, versions: QuerySet[ModelVersion]) -> None:
+        from recommender import promotion  # noqa: PLC0415 - numpy and scipy, which few processes need
+
         self._decide(request, versions, lambda one, why, by: promotion.promote(one, why, by=by), "promoted")
 
     @admin.action(description="Roll back: serve what this champion replaced", permissions=["promote"])
     def roll_back(self, request: HttpRequest, versions: QuerySet[ModelVersion]) -> None:
+        from recommender import promotion  # noqa: PLC0415 - numpy and scipy, which few processes need
+
         def back(one: ModelVersion, why: str, by: str) -> None:
             if one.state != ModelVersion.State.CHAMPION:
                 raise promotion.NothingBefore(f"{one} is not the champion.")
@@ -124,6 +127,8 @@ class ModelVersionAdmin(ReadOnlyAdmin):
 
     @admin.action(description="Refuse: this candidate is not to be served", permissions=["promote"])
     def refuse(self, request: HttpRequest, versions: QuerySet[ModelVersion]) -> None:
+        from recommender import promotion  # noqa: PLC0415 - numpy and scipy, which few processes need
+
         self._decide(request, versions, lambda one, why, by: promotion.refuse(one, why, by=by), "refused")
 
     def _decide(
@@ -134,6 +139,8 @@ class ModelVersionAdmin(ReadOnlyAdmin):
         done: str,
     ) -> None:
         """Do it to the one version that was chosen, for the reason that was given."""
+        from recommender.promotion import PromotionError  # noqa: PLC0415 - as above
+
         chosen = list(versions[:2])
         if len(chosen) != 1:
             self.message_user(request, "Choose one version.", messages.ERROR)
@@ -141,7 +148,7 @@ class ModelVersionAdmin(ReadOnlyAdmin):
         reason = request.POST.get("reason", "").replace("\0", "").strip() or "By hand."
         try:
             work(chosen[0], reason, request.user.get_username())
-        except promotion.PromotionError as error:
+        except PromotionError as error:
             self.message_user(request, f"The champion stays. {error}", messages.ERROR)
             return
         log(request, chosen, done)

@@ -25,8 +25,8 @@ from recommender.engine.evaluation import Assessment, Trial, report
 from recommender.engine.features import Progress
 from recommender.engine.recipes import recipe
 from recommender.evaluating import assessment_of, baseline_scores, questions_of
-from recommender.interactions import readings_from_interactions
 from recommender.models import ModelVersion
+from recommender.readings import readings_from_interactions
 from recommender.registry import TrainingError, champion, fail_training, heart
 
 logger = logging.getLogger(__name__)

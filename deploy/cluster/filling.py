@@ -68,7 +68,7 @@ def crawl(say: Say) -> CrawlRun | None:
 
 
 def train(say: Say) -> ModelVersion | None:
-    """The version that was trained; None if nobody trained."""
+    """The version that was trained and decided on; None if nobody trained."""
     before = _newest(ModelVersion)
     tasks.start_training.apply_async(confirm_timeout=10)
     version = _began(lambda: ModelVersion.objects.filter(pk__gt=before).first())
@@ -76,7 +76,7 @@ def train(say: Say) -> ModelVersion | None:
         say("Nobody began the training: see the log of upkeep-1.")
         return None
     say("Training the recommender.")
-    while version.state == ModelVersion.State.TRAINING:
+    while not version.decision and version.state in {ModelVersion.State.TRAINING, ModelVersion.State.CANDIDATE}:
         time.sleep(LOOK_S)
         version.refresh_from_db()
     return version

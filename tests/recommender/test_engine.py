@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from recommender.engine import features
+from recommender.engine.adoption import TOP
 from recommender.engine.coreads import CoReads
 from recommender.engine.corpus import Corpus, Readings
 from recommender.engine.engine import Engine, Neighbor
@@ -43,11 +44,16 @@ def ids_of(neighbors: list[Neighbor]) -> list[int]:
     return [neighbor.id for neighbor in neighbors]
 
 
-def assert_best(engine: Engine, found: list[Neighbor], scores: NDArray[np.float64]) -> None:
-    """That these are the greatest of the scores; of an index, that they are nearly so."""
+def assert_best(engine: Engine, found: list[Neighbor], scores: NDArray[np.float64], row: int | None = None) -> None:
+    """That these are the greatest of the scores; of an index, that they are nearly so.
+
+    The tenth in the list of the book at `row` may be one that is in nobody's list otherwise: then the others are.
+    """
     ours, best = np.array([neighbor.score for neighbor in found]), np.sort(scores)[::-1][: len(found)]
     if engine.vectors.nearby is None:
-        np.testing.assert_allclose(ours, best, atol=NEAR)
+        if row is not None and not np.allclose(ours, best, rtol=0, atol=NEAR):
+            ours = ours[np.array(ids_of(found)) != engine.ids[engine.neighbors[row, TOP - 1]]]
+        np.testing.assert_allclose(ours, best[: len(ours)], rtol=0, atol=NEAR)
     else:
         assert (ours <= best + NEAR).all()
         assert ours.sum() >= 0.9 * best.sum() - NEAR * len(found)
@@ -67,7 +73,7 @@ def test_the_nearest_are_those_of_scoring_every_pair(engine: Engine) -> None:
     scores = blend_of(engine, content_of(engine), coreads_of(engine))
     np.fill_diagonal(scores, -1)
     for row, book in enumerate(engine.ids.tolist()):
-        assert_best(engine, engine.similar(book, 10), scores[row])
+        assert_best(engine, engine.similar(book, 10), scores[row], row)
 
 
 @asked
@@ -87,9 +93,9 @@ def test_there_are_k_results_under_any_filter_that_leaves_k_and_they_are_the_bes
     assert set(ids_of(found)) <= set(engine.ids[left].tolist())
     scores = blend_of(engine, content_of(engine), coreads_of(engine))[row][left]
     if not diversity:
-        assert_best(engine, found, scores)
+        assert_best(engine, found, scores, row)
     elif found:
-        assert_best(engine, found[:1], scores)
+        assert_best(engine, found[:1], scores, row)
 
 
 def test_ids_may_come_as_a_set_a_list_or_an_array_in_any_order(engine: Engine) -> None:

@@ -15,8 +15,8 @@ from catalog.models import Book
 from recommender.engine.coreads import co_reads
 from recommender.engine.corpus import Corpus
 from recommender.engine.recipes import DEFAULT, recipe
-from recommender.interactions import BOOKS_PER_READER, readings_from_interactions
 from recommender.models import Interaction
+from recommender.readings import BOOKS_PER_READER, readings_from_interactions
 from recommender.training import corpus_from_catalogue
 from tests.bookapi.logins import make_user
 from tests.factories import make_book, make_books

@@ -21,9 +21,9 @@ from recommender.engine.features import Progress
 from recommender.engine.recipes import DEFAULT, RECIPES, Recipe, recipe
 from recommender.engine.truth import truth_of
 from recommender.evaluating import assessment_of, baseline_scores, questions_of
-from recommender.interactions import readings_from_interactions
 from recommender.management.progress import progress_on
 from recommender.reading_files import BooksByUPC, UnusableFile
+from recommender.readings import readings_from_interactions
 from recommender.training import corpus_from_catalogue
 
 

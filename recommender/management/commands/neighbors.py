@@ -16,8 +16,8 @@ from rich.console import Console
 from recommender.engine.engine import Engine
 from recommender.engine.errors import EngineError
 from recommender.engine.recipes import DEFAULT, RECIPES, recipe
-from recommender.interactions import readings_from_interactions
 from recommender.management.progress import progress_on
+from recommender.readings import readings_from_interactions
 from recommender.training import corpus_from_catalogue
 
 TOP_MAX = 100
