@@ -6,7 +6,7 @@ The batches of a crawl wait in a real RabbitMQ before the workers start; the clo
 settled to the last, by the database's own times. Every size gets a shop of its own, so that all books are new. Beside
 it, in one process: microseconds a record that are cleaned before the lock, and microseconds under the catalogue's
 lock. The first is what workers share; the second is a ceiling for all of them together. On a machine of few cores the
-workers, the broker and PostgreSQL reach the end of the cores first: the CPU that each took is printed.
+workers, the broker and PostgreSQL may reach the end of the cores first.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import psutil
 from rich.console import Console
 from rich.table import Table
 
@@ -95,13 +94,11 @@ def drained(cluster: Cluster, workers: int, books: int) -> dict[str, Any]:
     batches_of_run = PublishedBatch.objects.filter(run=run)
     cluster.scale(workers)
     wait_until(lambda: batches_of_run.exclude(state="pending").exists())
-    cpu = cpu_of(cluster)
     wait_until(lambda: not batches_of_run.filter(state="pending").exists())
-    spent = {kind: seconds - cpu[kind] for kind, seconds in cpu_of(cluster).items()}
     times = sorted(batches_of_run.values_list("settled_at", flat=True))
     cluster.scale(0)
     seconds = (times[-1] - times[0]).total_seconds()
-    return {"workers": workers, "rate": (books - BATCH) / seconds, "seconds": seconds, "cpu": spent}
+    return {"workers": workers, "rate": (books - BATCH) / seconds, "seconds": seconds}
 
 
 def wait_until(is_so: Any) -> None:
@@ -109,25 +106,14 @@ def wait_until(is_so: Any) -> None:
         time.sleep(0.05)
 
 
-def cpu_of(cluster: Cluster) -> dict[str, float]:
-    """CPU seconds so far of the processes that ingest needs, with their children."""
-    spent = {"ingest": 0.0, "postgres": 0.0, "rabbitmq": 0.0}
-    for kept in cluster.supervisor.all(*spent):
-        if kept.pid is not None:
-            family = [psutil.Process(kept.pid), *psutil.Process(kept.pid).children(recursive=True)]
-            spent[kept.kind] += sum(sum(member.cpu_times()[:2]) for member in family if member.is_running())
-    return spent
-
-
 def report(rows: list[dict[str, Any]], clean_us: float, locked_us: float) -> None:
     console = Console(width=110)
     table = Table(title="New books through the queue", title_justify="left")
-    for column in ("workers", "records/s", "ratio", "seconds", "CPU s: workers", "PostgreSQL", "RabbitMQ"):
+    for column in ("workers", "records/s", "ratio", "seconds"):
         table.add_column(column, justify="right")
     for row in rows:
-        cpu = (f"{row['cpu'][kind]:.1f}" for kind in ("ingest", "postgres", "rabbitmq"))
         ratio = row["rate"] / rows[0]["rate"]
-        table.add_row(str(row["workers"]), f"{row['rate']:,.0f}", f"{ratio:.2f}", f"{row['seconds']:.1f}", *cpu)
+        table.add_row(str(row["workers"]), f"{row['rate']:,.0f}", f"{ratio:.2f}", f"{row['seconds']:.1f}")
     console.print(table)
     console.print(
         f"A record is {clean_us:.0f} us before the lock, which workers share, and {locked_us:.0f} us under it: at most "
