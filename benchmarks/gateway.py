@@ -1,6 +1,6 @@
 """What the gateway costs: the same reads of one replica, asked directly and through HAProxy, in turns.
 
-    python -m benchmarks.gateway [--books 1000] [--rounds 5] [--seconds 2.0] [--clients 8]
+    python -m benchmarks.gateway [--books 1000] [--rounds 5] [--seconds 2.0] [--clients 3]
 
 Both ways carry an RS256 token that is checked, and both count and log every request as in production. Clients, replica
 and gateway share the machine, so what a client gets a second is less than what a gateway with cores of its own gives;
@@ -58,7 +58,7 @@ def main() -> None:
     parser.add_argument("--books", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=2.0, help="of each way, a read and round")
-    parser.add_argument("--clients", type=int, default=8, help="connections that stay open, each asked without a pause")
+    parser.add_argument("--clients", type=int, default=3, help="connections that stay open, each asked without a pause")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
