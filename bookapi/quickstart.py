@@ -101,7 +101,7 @@ def run(options: Options, console: Console) -> None:
                 _train(console, children)
         console.print(next_steps(base, password), soft_wrap=True, markup=False)
         console.print("Serving. Ctrl-C ends it.")
-        # Not in `wait`: an interrupt that meets it as it takes its lock leaves the lock taken, and ending would hang.
+        # Not in `wait`: a signal that comes as it begins to wait is heard of when it ends, which is never.
         while (code := server.code) is None:
             time.sleep(0.2)
         raise CannotRun(f"The server ended with code {code}. Its log is {server_log()}.")

@@ -98,7 +98,7 @@ def _run(cluster: Cluster, options: argparse.Namespace, console: Console) -> Non
                 console.print(next_steps(cluster.url, password), soft_wrap=True, markup=False)
                 console.print("Serving. Ctrl-C ends it.")
                 while True:
-                    signal.pause()
+                    time.sleep(0.5)  # not `pause`: a signal that comes as it begins would be heard of with the next one
         except KeyboardInterrupt:
             console.print("Ending: the schedule first, then crawls, workers, servers.")
     console.print("Ended.")
