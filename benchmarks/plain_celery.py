@@ -12,11 +12,11 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import Any
 
 from celery import Celery
+
+from benchmarks.filling import records
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "bookapi.settings")
 # Not as the current one, which the product's own tasks are sent through.
@@ -43,7 +43,8 @@ def crawl_plainly(cluster: Any, storm: Any, options: argparse.Namespace) -> list
     announce(run.pk, options.books)
     refused = 0
     app.conf.broker_url = cluster.topology.overrides["ingest"]["BROKER_URL"]
-    batches = list(batches_of(options.books, cluster.site.shop.name, cluster.site.shop_url))
+    books = [record.to_json() for record in records(cluster.site.shop.name, options.books)]
+    batches = [books[start : start + BATCH] for start in range(0, len(books), BATCH)]
     for number, batch in enumerate(batches):
         try:
             ingest_plainly.delay(run.pk, batch)
@@ -59,37 +60,6 @@ def crawl_plainly(cluster: Any, storm: Any, options: argparse.Namespace) -> list
         seen, since = now, (since if now == seen else time.monotonic())
         time.sleep(1)
     return [finish_run(run.pk)]
-
-
-def batches_of(books: int, shop_name: str, shop_url: str, size: int = BATCH) -> Iterator[list[dict[str, Any]]]:
-    """What a spider would have read, in JSON types."""
-    from catalog.records import ScrapedBook
-    from crawler.practice_shop import Shop
-
-    shop = Shop(books)
-    batch = []
-    for number in range(1, books + 1):
-        book = shop.book(number)
-        record = ScrapedBook(
-            shop=shop_name,
-            source_url=f"{shop_url}/{book.path}",
-            scraped_at=datetime.now(UTC),
-            upc=book.upc,
-            title=book.title,
-            authors=book.authors,
-            description=book.description_raw,
-            category=book.category,
-            price=f"£{book.price}",
-            price_excl_tax=f"£{book.price_excl_tax}",
-            tax=f"£{book.tax}",
-            rating=str(book.rating),
-            availability=book.availability,
-            review_count=str(book.review_count),
-        )
-        batch.append(record.to_json())
-        if len(batch) == size or number == books:
-            yield batch
-            batch = []
 
 
 def take_over(cluster: Any, workers: int) -> None:

@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -24,6 +25,7 @@ from uuid import uuid4
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.filling import records
 from deploy.cluster.cluster import Cluster
 from deploy.cluster.topology import Size
 
@@ -50,12 +52,10 @@ def main() -> int:
 
 
 def batches(shop: str, books: int) -> Iterator[list[Any]]:
-    """Records as a spider reads them."""
-    from benchmarks.plain_celery import batches_of
-    from catalog.records import ScrapedBook
-
-    for batch in batches_of(books, shop, "http://127.0.0.1:1", size=BATCH):
-        yield [ScrapedBook.from_json(record) for record in batch]
+    """Records as a spider publishes them."""
+    read = records(shop, books)
+    while batch := list(islice(read, BATCH)):
+        yield batch
 
 
 def stages(shop: str) -> tuple[float, float]:
@@ -89,8 +89,8 @@ def drained(cluster: Cluster, workers: int, books: int) -> dict[str, Any]:
     for batch in batches(shop, books):
         key = uuid4()
         register(run, key, batch)
-        records = [record.to_json() for record in batch]
-        ingest_batch.apply_async(kwargs={"run": run, "key": str(key), "records": records}, confirm_timeout=10)
+        told = [record.to_json() for record in batch]
+        ingest_batch.apply_async(kwargs={"run": run, "key": str(key), "records": told}, confirm_timeout=10)
     batches_of_run = PublishedBatch.objects.filter(run=run)
     cluster.scale(workers)
     wait_until(lambda: batches_of_run.exclude(state="pending").exists())
