@@ -9,7 +9,7 @@ from threading import BoundedSemaphore
 from typing import Any
 
 import orjson
-from django.http import FileResponse, StreamingHttpResponse
+from django.http import FileResponse, HttpResponse, StreamingHttpResponse
 
 from bookapi.bodies import READ_AT_ONCE
 from bookapi.serving import BLOCKING_THREADS
@@ -26,7 +26,7 @@ PATIENCE_S = 0.1
 
 
 class Streams:
-    """The application, whose whole sets and exports leave the server threads. Files are answered from memory."""
+    """The application, whose whole sets and exports leave the server threads. All else is answered from memory."""
 
     def __init__(self, application: Application, at_once: int = STREAMS_AT_ONCE) -> None:
         self.application = application
@@ -35,14 +35,15 @@ class Streams:
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         start: list[tuple[Any, ...]] = []
         answer = self.application(environ, lambda *head: start.append(head))
-        if not isinstance(answer, StreamingHttpResponse):
-            start_response(*start[0])
-            return answer
-        if isinstance(answer, FileResponse):
-            body = b"".join(answer)  # of ours, 2 MB at most: no thread is needed to send it
+        if isinstance(answer, HttpResponse | FileResponse):
+            # A list is sent in one piece and with its length. What Django returns would be sent as chunks: a server
+            # that is killed could have sent the head alone, which no gateway can ask for again. Files are ours, 2 MB
+            # at most: no thread is needed to send them.
+            body = b"".join(answer)
             answer.close()
             start_response(*start[0])
             return [body]
+        assert isinstance(answer, StreamingHttpResponse)  # noqa: S101 - Django has no third kind
         if not self._places.acquire(timeout=PATIENCE_S):
             answer.close()
             return _busy(answer.headers.get("X-Request-ID"), start_response)

@@ -60,6 +60,16 @@ def test_streams_that_nobody_takes_leave_room_for_other_answers(ask: Ask) -> Non
 
 
 @pytest.mark.django_db
+def test_what_is_there_whole_is_sent_in_one_piece(ask: Ask) -> None:
+    """A server gives a list its length, and anything else the form of chunks."""
+    closed: list[bool] = []
+    page = HttpResponse([b"a ", b"page"])
+    page._resource_closers.append(lambda: closed.append(True))  # type: ignore[attr-defined]
+    assert ask(page) == ("200 OK", [b"a page"])
+    assert closed == [True]
+
+
+@pytest.mark.django_db
 def test_a_file_needs_no_thread_while_it_is_sent(ask: Ask) -> None:
     for _ in range(2):
         file = io.BytesIO(b"body {}")

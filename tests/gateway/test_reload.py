@@ -85,6 +85,15 @@ def test_three_reloads_and_a_killed_replica_fail_no_read(another: Another, behin
         until(lambda: asked(gateway, token) == address_of(victim))
 
 
+def test_all_but_whole_sets_say_how_long_they_are(another: Another, token: str) -> None:
+    """So they are sent in one piece: a server that is killed in between would have sent a head without a body."""
+    with another() as gateway:
+        for path in ("/api/v1/books?page_size=5", "/api/v1/books/1", "/api/v1/nowhere", "/api/v1/docs"):
+            answer = gateway.ask(path, token)
+            assert int(answer.headers["Content-Length"]) == len(answer.content), path
+        assert "Content-Length" not in gateway.ask("/api/v1/books?page_size=all", token).headers
+
+
 def asked(gateway: Door, token: str) -> str:
     answer = gateway.ask("/api/v1/books", token)
     server: str = gateway.line_of(answer.headers["X-Request-ID"])["server"]
