@@ -2,21 +2,47 @@
 
 import signal
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from django.db import connection
 from kombu import Connection
+from xdist.scheduler import LoadScopeScheduling
 
 from bookapi import queues
 from bookapi.api import paging
 from catalog import memo
 from deploy.services import NotInstalled, Server, rabbitmq
 
+#: What shares processes or engines that take seconds to make: a folder of which all is run by one of the parallel
+#: processes, and folders whose modules are.
+TOGETHER, BY_MODULE = "tests/gateway", ("tests/crawler", "tests/recommender", "tests/system")
+
 
 def pytest_configure() -> None:
     """A shell ignores Ctrl-C for what it starts in the background; the processes that tests interrupt would as well."""
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+class Spread(LoadScopeScheduling):
+    """Gives the parallel processes what belongs together as a whole, and everything else one by one."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        module = nodeid.partition("::")[0]
+        folder = module.rpartition("/")[0]
+        return folder if folder == TOGETHER else module if folder in BY_MODULE else nodeid
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Spread:
+    config.option.loadscopereorder = False  # in the order that is made below
+    return Spread(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What belongs together comes first, in random order as before: at the end there are short tests to share out."""
+    items.sort(key=lambda item: not item.nodeid.startswith((TOGETHER, *BY_MODULE)))
 
 
 @pytest.fixture(autouse=True)
