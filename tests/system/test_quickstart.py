@@ -7,6 +7,7 @@ import os
 import pty
 import re
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -97,9 +98,18 @@ class Quickstart:
 Start = Callable[..., Quickstart]
 
 
+@pytest.fixture(scope="module")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database without a book, so that not every start has to make one."""
+    folder = tmp_path_factory.mktemp("migrated")
+    environment = {**os.environ, "VAR_DIR": str(folder), "DATABASE_URL": f"sqlite:///{folder / 'empty.sqlite3'}"}
+    subprocess.run([sys.executable, "manage.py", "migrate", "--verbosity=0"], cwd=ROOT, env=environment, check=True)
+    return folder / "empty.sqlite3"
+
+
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
-    """Starts quickstart over one folder; ends what was started."""
+def start_anew(tmp_path: Path) -> Iterator[Start]:
+    """Starts quickstart over one folder, which does not exist at first; ends what was started."""
     with ExitStack() as started:
         practice_port = free_port()
 
@@ -109,6 +119,14 @@ def start(tmp_path: Path) -> Iterator[Start]:
             return quickstart
 
         yield begin
+
+
+@pytest.fixture
+def start(start_anew: Start, migrated: Path, tmp_path: Path) -> Start:
+    """Starts quickstart over a folder whose database is there already."""
+    (tmp_path / "v ar").mkdir()
+    shutil.copyfile(migrated, tmp_path / "v ar" / "catalogue.sqlite3")
+    return start_anew
 
 
 def login(quickstart: Quickstart, password: str) -> requests.Response:
@@ -139,8 +157,8 @@ def wait_until_gone(processes: list[psutil.Process], seconds: float) -> None:
     assert not alive, f"left behind: {alive}"
 
 
-def test_first_start_fills_the_catalogue_and_the_second_finds_nothing_changed(start: Start) -> None:
-    first = start()
+def test_first_start_fills_the_catalogue_and_the_second_finds_nothing_changed(start_anew: Start) -> None:
+    first = start_anew()
     text = first.read_until("Serving.")
     assert "practice-shop at http://127.0.0.1:" in text
     assert f"instead of {NOWHERE}: it cannot be reached" in text
@@ -155,7 +173,7 @@ def test_first_start_fills_the_catalogue_and_the_second_finds_nothing_changed(st
     assert similar_books(first, answer.json()["access"])["source"] == "model"
     assert first.end(signal.SIGINT) == 0
 
-    second = start()
+    second = start_anew()
     text = second.read_until("Serving.")
     assert "1000 unchanged" in text
     assert password not in text
@@ -175,19 +193,10 @@ def test_live_shop_that_answers_is_read_under_its_own_name(start: Start) -> None
     assert "Recommender" not in text  # as it was asked for
 
 
-def test_crawl_through_the_api_reads_the_shop_that_was_chosen(start: Start) -> None:
-    quickstart = start("--practice", "--practice-books=40", "--no-train")
-    access = login(quickstart, password_in(quickstart.read_until("Serving."))).json()["access"]
-    headers = {"Authorization": f"Bearer {access}"}
-    answer = requests.post(f"{quickstart.api}/scraping/trigger", json={"limit": 3}, headers=headers, timeout=20)
-    assert answer.status_code == 202, answer.text
-    assert answer.json()["shop"] == "practice-shop"
-
-
 def test_terminal_shows_a_bar(start: Start) -> None:
-    text = start("--no-train", terminal=True).read_until("Serving.")
+    text = start("--no-train", "--practice-books=40", terminal=True).read_until("Serving.")
     assert "Reading practice-shop" in text
-    assert "1000/1000" in text
+    assert "40/40" in text
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
@@ -247,28 +256,29 @@ def test_taken_port_is_told_with_the_way_out(tmp_path: Path) -> None:
             assert "Traceback" not in ended.stderr
 
 
-def test_taken_practice_port_moves_the_shop_and_says_so(tmp_path: Path) -> None:
+def test_taken_practice_port_moves_the_shop_which_says_so_and_a_crawl_through_the_api_reads_it_there(
+    start: Start,
+) -> None:
     with serving(Shop(5)) as address:
         taken = address.rpartition(":")[2]
-        quickstart = Quickstart(tmp_path, "--practice", "--practice-books=40", f"--practice-port={taken}", "--no-train")
-        try:
-            text = quickstart.read_until("Serving.")
-        finally:
-            quickstart.close()
+        quickstart = start("--practice", "--practice-books=40", f"--practice-port={taken}", "--no-train")
+        text = quickstart.read_until("Serving.")
     assert f"Port {taken} is taken" in text
     assert "40 of 40 books read" in text
+    access = login(quickstart, password_in(text)).json()["access"]
+    headers = {"Authorization": f"Bearer {access}"}
+    answer = requests.post(f"{quickstart.api}/scraping/trigger", json={"limit": 3}, headers=headers, timeout=20)
+    assert answer.status_code == 202, answer.text
+    assert answer.json()["shop"] == "practice-shop"
 
 
-def test_start_without_crawl_serves_what_is_there(start: Start) -> None:
-    quickstart = start("--no-crawl")
+def test_start_without_crawl_serves_what_is_there_and_the_server_writes_its_lines_into_the_log_file(
+    start_anew: Start, tmp_path: Path
+) -> None:
+    quickstart = start_anew("--no-crawl")
     text = quickstart.read_until("Serving.")
     assert "Run 1" not in text
     assert requests.get(f"{quickstart.api}/health", timeout=10).json()["books"] == 0
-
-
-def test_server_writes_its_lines_into_the_log_file(start: Start, tmp_path: Path) -> None:
-    quickstart = start("--no-crawl")
-    quickstart.read_until("Serving.")
     requests.get(f"{quickstart.api}/health/live", headers={"X-Request-ID": "seen-again"}, timeout=10)
     lines = (tmp_path / "v ar" / "log" / "server.log").read_text().splitlines()
     requests_told = [json.loads(line) for line in lines if line.startswith("{")]
