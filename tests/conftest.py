@@ -14,9 +14,10 @@ from bookapi.api import paging
 from catalog import memo
 from deploy.services import NotInstalled, Server, rabbitmq
 
-#: What shares processes or engines that take seconds to make: a folder of which all is run by one of the parallel
-#: processes, and folders whose modules are.
-TOGETHER, BY_MODULE = "tests/gateway", ("tests/crawler", "tests/recommender", "tests/system")
+#: What shares processes or engines that take seconds to make: folders of which all is run by one of the parallel
+#: processes, and folders of which each module is.
+TOGETHER = ("tests/gateway", "tests/queue")
+BY_MODULE = ("tests/crawler", "tests/deploy", "tests/recommender", "tests/system")
 
 
 def pytest_configure() -> None:
@@ -31,7 +32,7 @@ class Spread(LoadScopeScheduling):
     def _split_scope(self, nodeid: str) -> str:
         module = nodeid.partition("::")[0]
         folder = module.rpartition("/")[0]
-        return folder if folder == TOGETHER else module if folder in BY_MODULE else nodeid
+        return folder if folder in TOGETHER else module if folder in BY_MODULE else nodeid
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -42,7 +43,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Spread:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What belongs together comes first, in random order as before: at the end there are short tests to share out."""
-    items.sort(key=lambda item: not item.nodeid.startswith((TOGETHER, *BY_MODULE)))
+    items.sort(key=lambda item: not item.nodeid.startswith(TOGETHER + BY_MODULE))
 
 
 @pytest.fixture(autouse=True)

@@ -18,15 +18,13 @@ import requests
 from django.test import Client
 from django.utils import timezone
 from django_celery_beat.models import IntervalSchedule, PeriodicTask
-from kombu import Connection
 from prometheus_client.parser import text_string_to_metric_families
 from pytest_django import DjangoAssertNumQueries, Settings
 
-from bookapi import health, metrics, queues
+from bookapi import health, metrics
 from bookapi.processes import Child
 from bookapi.serving import free_port
 from catalog.models import CrawlRun, DeadLetter, PublishedBatch, RejectedItem
-from deploy.services import Server
 from recommender.client import forget
 from tests.factories import make_book
 from tests.recommender.trained import until_answered
@@ -202,26 +200,6 @@ def test_a_schedule_that_fell_silent_is_told_by_its_age(client: Client) -> None:
         last = now - timedelta(minutes=minutes)
         PeriodicTask.objects.create(name=name, task="t", interval=every, enabled=enabled, last_run_at=last)
     assert scrape(client)["bookapi_schedule_age_seconds", ()] == pytest.approx(600, abs=30)
-
-
-@pytest.mark.usefixtures("_token")
-@pytest.mark.django_db(transaction=True)
-def test_queues_of_the_broker_are_told_with_who_reads_them(client: Client, settings: Settings, broker: Server) -> None:
-    settings.BROKER_URL = broker.url
-    with Connection(broker.url) as link:
-        queues.UPKEEP.bind(link.default_channel).purge()
-        link.Producer().publish({}, exchange=queues.TASKS.name, routing_key="upkeep")
-        for _ in range(100):
-            found = scrape(client)
-            if found["bookapi_queue_messages", (("queue", queues.UPKEEP.name),)] == 1:
-                break
-        else:
-            pytest.fail("the message was not counted")
-        queues.UPKEEP.bind(link.default_channel).purge()
-    assert found["bookapi_broker_up", ()] == 1
-    assert found["bookapi_queue_consumers", (("queue", queues.UPKEEP.name),)] == 0
-    told = {dict(labels)["queue"] for name, labels in found if name == "bookapi_queue_messages"}
-    assert told == {queue.name for queue in (*queues.WORK, queues.DEAD, queues.UNROUTED)}
 
 
 @pytest.mark.usefixtures("_token")
