@@ -187,7 +187,7 @@ class Template:
         if not self.is_postgres:
             path = folder / f"{name}.sqlite3"
             if source:
-                _copy_sqlite(source.removeprefix("sqlite:///"), path)
+                copy_sqlite(source.removeprefix("sqlite:///"), path)
             yield Deployment(f"sqlite:///{path}", folder)
             return
         template = f" TEMPLATE {source.rpartition('/')[2]}" if source else ""
@@ -204,7 +204,8 @@ class Template:
                 cursor.execute(sql)
 
 
-def _copy_sqlite(source: str, target: Path) -> None:
+def copy_sqlite(source: str | Path, target: Path) -> None:
+    """Copy a database that nobody writes to, with all that was committed."""
     with closing(sqlite3.connect(source)) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     shutil.copyfile(source, target)

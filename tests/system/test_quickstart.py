@@ -7,7 +7,6 @@ import os
 import pty
 import re
 import select
-import shutil
 import signal
 import socket
 import subprocess
@@ -25,6 +24,7 @@ import requests
 from bookapi.serving import free_port
 from crawler.practice_shop.server import serving
 from crawler.practice_shop.shop import Shop
+from tests.crawler.deployment import copy_sqlite
 
 pytestmark = pytest.mark.system
 
@@ -125,7 +125,7 @@ def start_anew(tmp_path: Path) -> Iterator[Start]:
 def start(start_anew: Start, migrated: Path, tmp_path: Path) -> Start:
     """Starts quickstart over a folder whose database is there already."""
     (tmp_path / "v ar").mkdir()
-    shutil.copyfile(migrated, tmp_path / "v ar" / "catalogue.sqlite3")
+    copy_sqlite(migrated, tmp_path / "v ar" / "catalogue.sqlite3")
     return start_anew
 
 

@@ -25,6 +25,7 @@ from recommender.engine.artifact import Store
 from recommender.engine.corpus import Corpus
 from recommender.engine.engine import Engine
 from recommender.engine.recipes import recipe
+from tests.crawler.deployment import copy_sqlite
 from tests.recommender.trained import ROOT, corpus_of, prediction_service, until_answered
 
 pytestmark = pytest.mark.system
@@ -228,22 +229,32 @@ class Product:
     api: str
 
 
+@pytest.fixture(scope="module")
+def catalogue(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database with the books."""
+    folder = tmp_path_factory.mktemp("catalogue")
+    database = folder / "catalogue.sqlite3"
+    environment = {"VAR_DIR": str(folder), "DATABASE_URL": f"sqlite:///{database}"}
+    write_catalogue(folder / "books.jsonl", corpus_of(BOOKS))
+    command(environment, "migrate", "--verbosity=0")
+    command(environment, "ingest", str(folder / "books.jsonl"), "--shop=library")
+    return database
+
+
 @pytest.fixture(params=["over HTTP", "in process"])
-def product(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Product]:
+def product(request: pytest.FixtureRequest, catalogue: Path, tmp_path: Path) -> Iterator[Product]:
     """A served catalogue with a first champion; the API asks the service, or has the model itself."""
-    store = Store(str(tmp_path / "store"))
+    store, database = Store(str(tmp_path / "store")), tmp_path / "catalogue.sqlite3"
+    copy_sqlite(catalogue, database)
     environment = {
         "VAR_DIR": str(tmp_path / "var"),
-        "DATABASE_URL": "",
+        "DATABASE_URL": f"sqlite:///{database}",
         "PUBLIC_READ": "true",
         "RATE_LIMIT_ADDRESS": "off",
         "ARTIFACT_STORE": store.url,
         "ARTIFACT_POLL_S": "0.1",
         "RECOMMENDER_DEADLINE_S": "20",
     }
-    write_catalogue(tmp_path / "books.jsonl", corpus_of(BOOKS))
-    command(environment, "migrate", "--verbosity=0")
-    command(environment, "ingest", str(tmp_path / "books.jsonl"), "--shop=library")
     with ExitStack() as running:
         port, log = free_port(), tmp_path / "api.log"
         api = f"http://127.0.0.1:{port}/api/v1"
