@@ -3,7 +3,7 @@
 STORE/champion.json                     {"version": ...}: the one to be served, replaced atomically
 STORE/20261124T101500-0b12cd/           a version; time-ordered
     manifest.json                       written last; a folder without it is no version
-    *.npy, nearby.usearch, featurizer/   arrays and index, mapped when they are loaded; vectorizers, without pickle
+    *.npy, featurizer/                  arrays, mapped when they are loaded; vectorizers, without pickle
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class Store:
                 manifest = facts | {"files": manifests.sums(folder)}
                 (folder / MANIFEST).write_bytes(orjson.dumps(manifest, option=orjson.OPT_INDENT_2))
                 self._show(folder, version, list(manifest["files"]))
-        except (OSError, RuntimeError, ValueError) as error:  # a full disk, as the system, usearch and NumPy tell it
+        except (OSError, RuntimeError, ValueError) as error:  # a full disk, as the system and NumPy tell it
             raise ArtifactError(f"{self.url}/{version} could not be written: {error}") from error
         return version
 

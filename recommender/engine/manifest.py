@@ -13,9 +13,9 @@ import orjson
 from recommender.engine.errors import DamagedArtifact, ForeignArtifact
 
 MANIFEST = "manifest.json"
-FORMAT = 1  # of the artifact: raised when an older reader would misread a newer folder
+FORMAT = 2  # of the artifact: raised when an older reader would misread a newer folder
 #: Whose files, or whose arithmetic, the artifact depends on. Another major version may read them otherwise.
-LIBRARIES = ("numpy", "scipy", "scikit-learn", "usearch")
+LIBRARIES = ("numpy", "scipy", "scikit-learn")
 
 
 def libraries() -> dict[str, str]:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
-from usearch.index import BatchMatches, Index
 
+from recommender.engine.cells import Cells
 from recommender.engine.features import Features, Progress
 from recommender.engine.mapped import load_csr, mapped, save_csr
 
-INDEX = "nearby.usearch"
-#: Candidates that the index visits for an answer. With its library's 64 it misses more.
-EXPANSION = 80
 #: The books of a column of the sparse part that more have are not gathered as candidates one by one: with 1,000 they
 #: were half of the work of finding the neighbors of a million books.
 MOST_SHARING = 100
@@ -24,51 +22,38 @@ MOST_SHARING = 100
 #: were missed, with 16 dimensions none of 1,000.
 SKETCHED = 16
 SEED = 0
-BATCH = 20_000  # rows added between two words of progress
 
 
 @dataclass(frozen=True, slots=True)
 class Nearby:
     """An index over the dense part of the vectors and a sketch of the sparse one, and who shares a column of that."""
 
-    index: Index  # keys are rows
+    cells: Cells
     sharing: csr_array  # (m, n_books): the books of a column; none for a column of more than `MOST_SHARING`
     signs: NDArray[np.float32]  # (m, SKETCHED): of the crowded columns; zeros for the others
 
     @classmethod
     def of(cls, dense: NDArray[np.float16], sparse: csr_array, progress: Progress | None = None) -> Nearby:
-        """Hierarchical navigable small worlds (Malkov and Yashunin, TPAMI 2020) under the inner product.
-
-        In bytes: it finds as much as with halves, in two thirds of the time; who finds them scores them exactly.
-        """
-        index = Index(ndim=dense.shape[1] + SKETCHED, metric="ip", dtype="i8", expansion_search=EXPANSION)
         sharing = csr_array(sparse.T)
         signs = _signs(np.diff(sharing.indptr) > MOST_SHARING)
-        for start in range(0, len(dense), BATCH):
-            part = slice(start, start + BATCH)
-            keys = np.arange(start, min(start + BATCH, len(dense)), dtype=np.uint64)
-            index.add(keys, _sketched(np.asarray(dense[part], np.float32), sparse[part], signs))
-            if progress:
-                progress("index", int(keys[-1]) + 1, len(dense))
-        return cls(index, _without_crowds(sharing), signs)
+
+        def read(rows: slice | NDArray[np.intp]) -> NDArray[np.float32]:
+            return _sketched(np.asarray(dense[rows], np.float32), sparse[rows], signs)
+
+        return cls(Cells.of(read, len(dense), progress), _without_crowds(sharing), signs)
 
     def near(self, query: Features, n: int) -> NDArray[np.intp]:
-        """Some n rows that are near the query, ascending."""
+        """Some n rows that are near the query, ascending; none for a query without a word that is known."""
         vector = _sketched(query.dense, query.sparse, self.signs).mean(axis=0)
-        found = self.index.search(vector, n, threads=1).keys if vector.any() else np.zeros(0)
-        return np.sort(found.astype(np.intp))
+        return self.cells.near(vector, n) if vector.any() else np.zeros(0, np.intp)
 
     def sharers(self, query: Features) -> NDArray[np.intp]:
         """The rows that share a column with the query, ascending."""
         return np.unique(self.sharing[np.unique(query.sparse.indices)].indices).astype(np.intp)
 
-    def of_each(self, features: Features, n: int) -> NDArray[np.intp]:
-        """Some n rows that are near each query, (n_queries, n); -1 pads."""
-        matches = self.index.search(_sketched(features.dense, features.sparse, self.signs), n)
-        assert isinstance(matches, BatchMatches)  # noqa: S101 - several questions have several answers
-        rows = matches.keys.astype(np.intp)
-        rows[np.arange(rows.shape[1]) >= matches.counts[:, np.newaxis]] = -1
-        return rows
+    def near_each(self, n: int) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+        """Some books' rows (m,), and some n rows near each, (m, n), where -1 pads; until every book was there."""
+        return self.cells.near_each(n)
 
     def sharers_of_each(self, features: Features) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         """Each query's place, and the rows that share a column with it."""
@@ -76,19 +61,15 @@ class Nearby:
         return shared.row, shared.col
 
     def save(self, folder: Path) -> None:
-        self.index.save(folder / INDEX)
-        if (size := (folder / INDEX).stat().st_size) < self.index.serialized_length:  # the library does not tell
-            raise OSError(f"{folder / INDEX} was cut short at {size:,} bytes")
+        self.cells.save(folder, "nearby")
         save_csr(self.sharing, folder, "sharing")
         np.save(folder / "signs.npy", self.signs)
 
     @classmethod
     def load(cls, folder: Path) -> Nearby | None:
         """Mapped, not read; None where none was saved."""
-        if not (folder / INDEX).exists():
-            return None
-        index = Index.restore(folder / INDEX, view=True, expansion_search=EXPANSION, enable_key_lookups=False)
-        return cls(index, load_csr(folder, "sharing"), mapped(folder / "signs.npy")) if index else None
+        cells = Cells.load(folder, "nearby")
+        return cls(cells, load_csr(folder, "sharing"), mapped(folder / "signs.npy")) if cells else None
 
 
 def _without_crowds(sharing: csr_array) -> csr_array:

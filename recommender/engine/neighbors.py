@@ -19,9 +19,9 @@ DEEP_AMONG_MANY = 64  # where an index finds them: for more it would visit more
 CELLS = 8_000_000  # scores of pairs that are held at a time
 #: A column that more than this share of the books has is cheaper as one more dense column than as a sparse one.
 FREQUENT = 0.05
-ROWS_AT_A_TIME = 500  # books put to the index, and ranked, together
 
-Block = tuple[NDArray[np.int32], NDArray[np.float32]]  # rows and scores of some books, padded with -1 and 0
+#: Some books' rows, and the rows and scores of their neighbors, padded with -1 and 0.
+Block = tuple[NDArray[np.intp], NDArray[np.int32], NDArray[np.float32]]
 
 
 def top_neighbors(
@@ -45,13 +45,12 @@ def top_neighbors(
     )
     rows = np.full((len(vectors), k), -1, np.int32)
     scores = np.zeros((len(vectors), k), np.float16)
-    start = 0
-    for nearest, their_scores in blocks:
-        end = start + len(nearest)
-        rows[start:end, : nearest.shape[1]], scores[start:end, : nearest.shape[1]] = nearest, their_scores
-        start = end
+    done = 0
+    for books, nearest, their_scores in blocks:
+        rows[books, : nearest.shape[1]], scores[books, : nearest.shape[1]] = nearest, their_scores
+        done += len(books)
         if progress:
-            progress("neighbors", end, len(vectors))
+            progress("neighbors", done, len(vectors))
     return rows, scores
 
 
@@ -71,7 +70,7 @@ def _exactly(vectors: Vectors, coreads: CoReads | None, weight: float, k: int) -
         scores = blended(content, np.asarray(together), weight)
         scores[np.arange(end - start), np.arange(start, end)] = -1  # below every score: no book is its own neighbor
         rows = np.stack([best(row, k) for row in scores]).astype(np.int32)
-        yield rows, np.take_along_axis(scores, rows, axis=1)
+        yield np.arange(start, end), rows, np.take_along_axis(scores, rows, axis=1)
 
 
 def _by_frequency(vectors: Vectors) -> tuple[NDArray[np.float32], csr_array]:
@@ -91,13 +90,12 @@ def _add(block: NDArray[np.float32], product: csr_array) -> None:
 def _through_index(vectors: Vectors, nearby: Nearby, coreads: CoReads | None, weight: float, k: int) -> Iterator[Block]:
     """Candidates are what the index finds, who shares a series or an author, and what readers read; all are scored."""
     n = len(vectors)
-    for start, end in _spans(n, ROWS_AT_A_TIME):
-        features = vectors.features(slice(start, end))
-        nearest = nearby.of_each(features, k + 1)
+    for books, nearest in nearby.near_each(k + 1):
+        features = vectors.features(books)
         there = np.nonzero(nearest >= 0)
         near = there[0] * n + nearest[there]
         asked, found = nearby.sharers_of_each(features)
-        read = coreads.scores[start:end].tocoo() if coreads else coo_array((0, 0), dtype=np.float32)
+        read = coreads.scores[books].tocoo() if coreads else coo_array((0, 0), dtype=np.float32)
         together = read.row.astype(np.intp) * n + read.col
         pairs = np.unique(np.concatenate([near, asked.astype(np.intp) * n + found, together]))
         asked, found = np.divmod(pairs, n)
@@ -105,17 +103,19 @@ def _through_index(vectors: Vectors, nearby: Nearby, coreads: CoReads | None, we
         dense = np.full(len(pairs), np.nan, np.float32)
         dense[np.searchsorted(pairs, near)] = vectors.dense_with(features, nearest)[there]
         unseen = np.isnan(dense)
-        dense[unseen] = vectors.dense_of_pairs(asked[unseen] + start, found[unseen])
-        content = dense + vectors.sparse_of_pairs(asked + start, found)
+        dense[unseen] = vectors.dense_of_pairs(books[asked[unseen]], found[unseen])
+        content = dense + vectors.sparse_of_pairs(books[asked], found)
         of_readers = np.zeros(len(pairs), np.float32)
         of_readers[np.searchsorted(pairs, together)] = read.data
         scores = blended(content, of_readers, weight)
 
-        others = found != asked + start
-        yield _ranked(asked[others], found[others], scores[others], end - start, k)
+        others = found != books[asked]
+        yield books, *_ranked(asked[others], found[others], scores[others], len(books), k)
 
 
-def _ranked(asked: NDArray[np.intp], found: NDArray[np.intp], scores: NDArray[np.float32], n: int, k: int) -> Block:
+def _ranked(
+    asked: NDArray[np.intp], found: NDArray[np.intp], scores: NDArray[np.float32], n: int, k: int
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """The k best of what was found for each of n books; `asked` and, of each, `found` ascend."""
     order = np.lexsort((found, -scores, asked))
     rank = np.arange(len(order)) - np.searchsorted(asked, asked)  # how many of its own come before

@@ -75,19 +75,19 @@ def test_what_is_loaded_answers_as_what_was_published(store: Store, engine: Engi
 
 def test_the_manifest_tells_what_made_the_engine(store: Store, engine: Engine) -> None:
     manifest = store.load(store.publish(engine, revision=42, metrics={"ndcg@10": 0.25})).manifest
-    assert manifest["format"] == 1
+    assert manifest["format"] == 2
     assert (manifest["recipe"], manifest["weights"]) == ("content", recipe("content").as_json())
     assert manifest["fingerprint"] == practice(BOOKS).fingerprint()
     assert (manifest["n_books"], manifest["n_readers"], manifest["revision"]) == (BOOKS, 60, 42)
     assert manifest["metrics"] == {"ndcg@10": 0.25}
     assert set(manifest["libraries"]) == set(LIBRARIES)
-    assert {"neighbors.npy", "nearby.usearch", "featurizer/featurizer.json"} <= set(manifest["files"])
+    assert {"neighbors.npy", "nearby.codes.npy", "featurizer/featurizer.json"} <= set(manifest["files"])
 
 
 def test_nothing_in_an_artifact_is_pickled(folder: Path, engine: Engine) -> None:
     version = Store(folder).publish(engine, revision=1)
     paths = [path for path in (folder / version).rglob("*") if path.is_file()]
-    assert {path.suffix for path in paths} == {".npy", ".json", ".usearch"}
+    assert {path.suffix for path in paths} == {".npy", ".json"}
     for path in paths:
         if path.suffix == ".npy":
             np.load(path, allow_pickle=False)
@@ -131,7 +131,7 @@ def change_a_byte(path: Path) -> None:
     path.write_bytes(content)
 
 
-FILES = ["neighbors.npy", "dense.npy", "nearby.usearch", "upcs.text.npy", "featurizer/featurizer.json"]
+FILES = ["neighbors.npy", "dense.npy", "nearby.codes.npy", "upcs.text.npy", "featurizer/featurizer.json"]
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -241,7 +241,7 @@ def test_a_manifest_that_is_none_is_refused(
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({"format": 2}, "is of format 2; this program reads format 1"),
+        ({"format": 1}, "is of format 1; this program reads format 2"),
         ({"libraries": {}}, "was made with numpy None; here is"),
         ({"libraries": dict.fromkeys(LIBRARIES, "999.1")}, r"was made with numpy 999\.1; here is"),
         ({"version": "20260101T000000-000000"}, "is of version 20260101T000000-000000"),
@@ -341,7 +341,6 @@ LIMITED = """
 import resource, sys
 from pathlib import Path
 import numpy as np
-from usearch.index import Index
 from recommender.engine.artifact import Store
 from recommender.engine.errors import ArtifactError
 store, name, limit = Store(sys.argv[1]), sys.argv[2], int(sys.argv[3])
@@ -353,7 +352,7 @@ def limited(save):
         save(*arguments)
         resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     return saved
-np.save, Index.save = limited(np.save), limited(Index.save)
+np.save = limited(np.save)
 try:
     store.publish(loaded, revision=2)
 except ArtifactError as error:
@@ -361,11 +360,9 @@ except ArtifactError as error:
 """
 
 
-@pytest.mark.parametrize("name", ["dense.npy", "nearby.usearch"])
+@pytest.mark.parametrize("name", ["dense.npy", "nearby.codes.npy"])
 @pytest.mark.parametrize("missing", [1, 5_000])
-def test_a_file_that_the_disk_does_not_take_is_an_error_whichever_library_writes_it(
-    folder: Path, engine: Engine, name: str, missing: int
-) -> None:
+def test_a_file_that_the_disk_does_not_take_is_an_error(folder: Path, engine: Engine, name: str, missing: int) -> None:
     version = Store(folder).publish(engine, revision=1)
     limit = (folder / version / name).stat().st_size - missing
     command = [sys.executable, "-c", LIMITED, str(folder), name, str(limit)]
