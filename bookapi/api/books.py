@@ -179,16 +179,18 @@ def _detail_sql(fields: tuple[str, ...], vendor: str) -> str:
 
 
 def find(book_id: int, fields: tuple[str, ...]) -> Row | int:
-    """The row of a book, or the id of the book that it was merged into. One query.
+    """The row of a book, or the id of the book that it was merged into: the survivor alone says what is shown. One query.
 
     Raises:
         Http404: there is no such book, or a person has hidden it.
     """
     rows = run(_detail_sql(fields, connection.vendor), (book_id,)) if book_id <= MAX_ID else []
-    if not rows or rows[0][-2]:
+    if not rows:
         raise no_such_book()
-    row = rows[0]
-    return row if row[-1] is None else int(row[-1])
+    *row, hidden, survivor = rows[0]
+    if survivor is None and hidden:
+        raise no_such_book()
+    return row if survivor is None else int(survivor)
 
 
 def no_such_book() -> Http404:

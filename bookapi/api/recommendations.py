@@ -311,16 +311,17 @@ class Said:
 
 
 def basket_of(ids: Sequence[int]) -> Subject:
-    """The basket, with the survivors of books that were merged. Two queries.
+    """The basket, where survivors stand for the books that were merged into them. Two queries.
 
     Raises:
-        ValidationError: naming the books that there are not, or that a person has hidden, or merged into a hidden one.
+        ValidationError: naming the books, or survivors, that there are not or that a person has hidden.
     """
     columns = ("id", "hidden", "merged_into", "merged_into__hidden", *_SAID_SHAPE.columns)
     found = {row[0]: row for row in run(*compiled(Book.objects.filter(pk__among=ids).values_list(*columns)))}
     errors = Errors()
     for index, book in enumerate(ids):
-        if book not in found or found[book][1] or found[book][3]:
+        _, hidden, survivor, survivor_hidden = found[book][:4] if book in found else (book, True, None, True)
+        if survivor_hidden if survivor else hidden:
             errors.add(f"books.{index}", f"There is no book {book}.", "unknown")
     errors.check()
     books = list(dict.fromkeys(found[book][2] or book for book in ids))

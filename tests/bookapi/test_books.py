@@ -102,9 +102,10 @@ def test_a_delisted_book_is_read_by_id_and_listed_on_request(reader: Client) -> 
     assert titles(reader.get(BOOKS, {"listed": "any"})) == ["gone", "here"]
 
 
-def test_a_merged_book_leads_to_the_one_it_became(reader: Client) -> None:
+@pytest.mark.parametrize("hidden", [False, True], ids=["merged", "hidden and merged"])
+def test_a_merged_book_leads_to_the_one_it_became(reader: Client, hidden: bool) -> None:
     survivor = make_book(title="survivor")
-    merged = make_book(title="merged", merged_into=survivor)
+    merged = make_book(title="merged", merged_into=survivor, hidden=hidden)
 
     answer = reader.get(f"{BOOKS}/{merged.pk}?fields=title")
     assert answer.status_code == 301

@@ -92,7 +92,7 @@ def test_keys_of_two_accounts_do_not_meet(client: Client) -> None:
 
 def test_a_merged_book_stands_for_its_survivor_and_a_delisted_one_for_itself(client: Client) -> None:
     survivor, gone = make_book(), make_book(listed=False)
-    merged = make_book(merged_into=survivor)
+    merged = make_book(merged_into=survivor, hidden=True)
     send(client, {"interactions": [entry(merged.pk, 1), entry(gone.pk, 2)]})
     assert set(Interaction.objects.values_list("book", flat=True)) == {survivor.pk, gone.pk}
 

@@ -256,6 +256,7 @@ def test_a_pinned_book_that_was_merged_stands_for_its_survivor(reader: Client, l
 def test_a_merged_book_leads_to_its_survivor_and_others_that_are_not_shown_are_404(
     reader: Client, library: list[Book]
 ) -> None:
+    change_book(library[0], hidden=True)  # of merged books the survivor alone says whether they are shown
     merge(library[1].pk, [library[0].pk])
     moved = reader.get(f"{API}/books/{library[0].pk}/recommendations?limit=3")
     assert moved.status_code == 301
@@ -456,6 +457,7 @@ def test_a_basket_of_one_finds_what_the_book_finds_and_options_mean_the_same(
 def test_a_basket_finds_others_than_itself_and_knows_merged_books(
     reader: Client, library: list[Book], model: str
 ) -> None:
+    change_book(library[8], hidden=True)  # of merged books the survivor alone says whether they are shown
     merge(library[4].pk, [library[8].pk])
     body = ask(reader, books=[library[0].pk, library[8].pk], limit=50, in_stock="any").json()
     assert len(body["results"]) == 50
