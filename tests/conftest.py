@@ -1,7 +1,9 @@
 """What every test shares."""
 
 import signal
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import count
 from typing import Any
 
 import pytest
@@ -28,6 +30,12 @@ def pytest_configure() -> None:
 
 class Spread(LoadScopeScheduling):
     """Gives the parallel processes what belongs together as a whole, and everything else one by one."""
+
+    def add_node_collection(self, node: Any, collection: Sequence[str]) -> None:
+        """Tests are known by their ids here, and all that schemathesis makes of the schema have the same one."""
+        numbers = {nodeid: count(1) for nodeid, times in Counter(collection).items() if times > 1}
+        own = [f"{nodeid}#{next(numbers[nodeid])}" if nodeid in numbers else nodeid for nodeid in collection]
+        super().add_node_collection(node, own)
 
     def _split_scope(self, nodeid: str) -> str:
         module = nodeid.partition("::")[0]
