@@ -179,7 +179,7 @@ def _detail_sql(fields: tuple[str, ...], vendor: str) -> str:
 
 
 def find(book_id: int, fields: tuple[str, ...]) -> Row | int:
-    """The row of a book, or the id of the book that it was merged into: the survivor alone says what is shown. One query.
+    """The row of a book, or the id of the one that it was merged into, which alone says what is shown. One query.
 
     Raises:
         Http404: there is no such book, or a person has hidden it.
