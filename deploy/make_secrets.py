@@ -20,9 +20,7 @@ def make(folder: Path) -> bool:
     token.parent.mkdir(mode=0o700, exist_ok=True)
     # The folder is for its owner alone. The file in it is for whoever it is mounted to, who has another number.
     made = [_write(token, secrets.token_hex(), 0o644)]
-    lines = [
-        "# Made by `make up`. Other variables of compose.yaml can be set here as well: PORT, SHOP_URL, PUBLIC_URL."
-    ]
+    lines = ["# Made by `make up`. Other variables of compose.yaml can be set here as well: SHOP_URL, PUBLIC_URL."]
     lines += [f"{name}={secrets.token_hex()}" for name in NAMES]
     made.append(_write(folder / ".env", "\n".join([*lines, ""]), 0o600))
     return any(made)
