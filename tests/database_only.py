@@ -2,8 +2,9 @@
 
 import pytest
 
-#: Fixtures that a test asks for; pytest-django's own machinery (`django_db_blocker`) is around every test.
-FIXTURES = {"db", "transactional_db", "live_server"}
+#: Fixtures that a test asks for; pytest-django's own machinery (`django_db_blocker`) is around every test. Whoever asks
+#: for the broker has workers that write into a database of their own.
+FIXTURES = {"db", "transactional_db", "live_server", "broker"}
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
