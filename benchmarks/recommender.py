@@ -5,7 +5,7 @@
 Each size has a process of its own, whose peak resident memory is the kernel's account. Stages are told in seconds by
 the clock and of CPU: on a machine that does other work as well, the CPU's say more. Recall@10 is of 1,000 books against
 looking at all books with the same vectors; a neighbor as near as the tenth counts. Latencies are of one thread on the
-engine as it is loaded from the store, after a first question of each kind. A million books take a quarter of an hour:
+engine as it is loaded from the store, after a first question of each kind. A million books take ten minutes:
 --books 1000000.
 """
 
