@@ -15,7 +15,7 @@ from recommender.engine.mapped import mapped
 from recommender.engine.ranking import best
 
 #: Cells that are looked through for an answer, of as many as the root of the number of vectors. Of a million books they
-#: hold a twenty-third, and 99 of 100 of the nearest.
+#: hold a twenty-fourth, and 98 of 100 of the nearest.
 PROBED = 40
 LEARNED_FROM = 50  # vectors of a cell that its place is learned from
 ROUNDS = 10  # of k-means: more make no better cells
