@@ -317,15 +317,20 @@ def basket_of(ids: Sequence[int]) -> Subject:
         ValidationError: naming the books, or survivors, that there are not or that a person has hidden.
     """
     columns = ("id", "hidden", "merged_into", "merged_into__hidden", *_SAID_SHAPE.columns)
-    found = {row[0]: row for row in run(*compiled(Book.objects.filter(pk__among=ids).values_list(*columns)))}
+    found = {
+        book: (survivor or book, said)
+        for book, hidden, survivor, survivor_hidden, *said in run(
+            *compiled(Book.objects.filter(pk__among=ids).values_list(*columns))
+        )
+        if not (survivor_hidden if survivor else hidden)
+    }
     errors = Errors()
     for index, book in enumerate(ids):
-        _, hidden, survivor, survivor_hidden = found[book][:4] if book in found else (book, True, None, True)
-        if survivor_hidden if survivor else hidden:
+        if book not in found:
             errors.add(f"books.{index}", f"There is no book {book}.", "unknown")
     errors.check()
-    books = list(dict.fromkeys(found[book][2] or book for book in ids))
-    said = Said.of([found[book][4:] for book in ids])
+    books = list(dict.fromkeys(found[book][0] for book in ids))
+    said = Said.of([found[book][1] for book in ids])
     return Subject(text=said.text, books=books, categories=said.categories, curated=curated_for(books))
 
 

@@ -84,7 +84,7 @@ class Store:
                 manifest = facts | {"files": manifests.sums(folder)}
                 (folder / MANIFEST).write_bytes(orjson.dumps(manifest, option=orjson.OPT_INDENT_2))
                 self._show(folder, version, list(manifest["files"]))
-        except (OSError, RuntimeError, ValueError) as error:  # a full disk, as the system and NumPy tell it
+        except (OSError, ValueError) as error:  # a full disk, as the system and NumPy tell it
             raise ArtifactError(f"{self.url}/{version} could not be written: {error}") from error
         return version
 
